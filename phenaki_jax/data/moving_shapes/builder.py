@@ -1,0 +1,195 @@
+"""`moving_shapes` as a TFDS dataset, and `prepare`, which makes what is missing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from phenaki_jax.data.moving_shapes import examples, world
+from phenaki_jax.data.tensorflow_stack import tfds
+from phenaki_jax.errors import UserError
+
+SIZES = (32, 64)
+MOST_SHARDS = 16
+
+
+@dataclasses.dataclass(eq=False)
+class MovingShapesConfig(tfds.core.BuilderConfig):
+    """What a configuration of the dataset holds.
+
+    Attributes:
+      kind: "video" or "image".
+      size: the frame's side in pixels.
+      train_examples: training examples, unless the builder is asked for another number.
+      test_examples: test examples, likewise.
+    """
+
+    kind: str = "video"
+    size: int = 32
+    train_examples: int = 4000
+    test_examples: int = 124
+
+
+class MovingShapes(tfds.core.GeneratorBasedBuilder):
+    """Drawn shapes that move, grow, turn and change colour, with captions and the truth about every segment.
+
+    Features of an example, with 3 segments and 36 frames in a video, 1 and 1 in an image:
+
+      frames: uint8 [frames, size, size, 3], stored as PNG.
+      captions: string [segments, wordings].
+      color, shape, motion, target_color: string [segments]; motion is "none" in images, target_color is "" unless the
+        motion is "changes color".
+      index: int64; `examples.example_scene` gives the scene of that index.
+
+    Args:
+      train_examples: how many; those of the configuration where None.
+      test_examples: likewise.
+      seed: another seed gives other examples; 0 where None.
+      kwargs: those of `tfds.core.DatasetBuilder`.
+
+    Raises:
+      UserError: a number that is given is not that of the dataset found in the folder.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    # Where TFDS would look for the checksums of downloads, through a package that it forgets to depend on.
+    code_path = None
+    BUILDER_CONFIGS = [
+        *(MovingShapesConfig(name=f"video_{size}", kind="video", size=size) for size in SIZES),
+        *(
+            MovingShapesConfig(name=f"image_{size}", kind="image", size=size, train_examples=2000, test_examples=96)
+            for size in SIZES
+        ),
+    ]
+
+    def __init__(
+        self,
+        *,
+        train_examples: int | None = None,
+        test_examples: int | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        asked = {"train_examples": train_examples, "test_examples": test_examples, "seed": seed}
+        self._asked = {name: value for name, value in asked.items() if value is not None}
+        super().__init__(**kwargs)
+        found = {name: self.info.metadata[name] for name in self._asked}
+        if found != self._asked:
+            raise UserError(
+                f"found a dataset of {_in_words(found)} in {self.data_dir}, expected {_in_words(self._asked)}: "
+                "delete that folder, name another data_dir, or ask for what is there"
+            )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        segments = examples.VIDEO_SEGMENTS if config.kind == "video" else 1
+        frames = segments * world.SEGMENT_FRAMES if config.kind == "video" else 1
+        wordings = len(world.captions(world.Segment("red", "circle", "turns" if config.kind == "video" else "none")))
+        counts = {"train_examples": config.train_examples, "test_examples": config.test_examples, "seed": 0}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Drawn shapes that move, grow, turn and change colour.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "index": tfds.features.Scalar(np.int64),
+                    "frames": tfds.features.Sequence(
+                        tfds.features.Image(shape=(config.size, config.size, 3), encoding_format="png"), length=frames
+                    ),
+                    "captions": tfds.features.Tensor(shape=(segments, wordings), dtype=np.str_),
+                    **{
+                        name: tfds.features.Tensor(shape=(segments,), dtype=np.str_)
+                        for name in ("color", "shape", "motion", "target_color")
+                    },
+                }
+            ),
+            metadata=tfds.core.MetadataDict({**counts, **self._asked}),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        return {split: self._generate_examples(split) for split in examples.SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        metadata, config = self.info.metadata, self.builder_config
+        count = metadata[f"{split}_examples"]
+        made = examples.generate_examples(
+            examples.ExampleSet(config.kind, split, config.size, seed=metadata["seed"], count=count)
+        )
+        # disable=None: only where stderr is a terminal.
+        for example in tqdm.tqdm(made, f"{self.name}/{config.name} {split}", count, leave=False, disable=None):
+            yield example["index"], example
+
+
+def prepare(
+    data_dir: str | os.PathLike[str],
+    *,
+    size: int,
+    train_videos: int = 4000,
+    test_videos: int = 124,
+    train_images: int = 2000,
+    test_images: int = 96,
+    seed: int = 0,
+) -> None:
+    """Makes the videos and images of one size, where they are not there yet.
+
+    A dataset appears in its folder complete or not at all; what an interrupted call has left is removed by the next.
+    With many examples, several processes draw them: a script that calls this does so under
+    `if __name__ == "__main__":`, as always with `multiprocessing`.
+
+    Args:
+      data_dir: the folder of TFDS datasets, on a local disk.
+      size: the frame's side, 32 or 64 pixels.
+      train_videos: how many training clips.
+      test_videos: how many test clips; each of the 31 held-out combinations begins equally many if 31 divides this.
+      train_images: how many training images.
+      test_images: how many test images.
+      seed: another seed gives other examples.
+
+    Raises:
+      UserError: a size or number that cannot be, or a dataset is there already with other numbers or another seed.
+    """
+    counts = {"video": (train_videos, test_videos), "image": (train_images, test_images)}
+    if size not in SIZES:
+        raise UserError(f"found size {size}, expected one of {', '.join(map(str, SIZES))}")
+    if smallest := [count for pair in counts.values() for count in pair if count < 1]:
+        raise UserError(f"found {smallest[0]} examples, expected at least 1 in every split")
+    for kind, (train_examples, test_examples) in counts.items():
+        _prepare_kind(Path(data_dir), f"{kind}_{size}", train_examples, test_examples, seed)
+
+
+def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_examples: int, seed: int) -> None:
+    with _lock(data_dir / MovingShapes.name / f".{config}.lock"):
+        builder = MovingShapes(
+            config=config, data_dir=data_dir, train_examples=train_examples, test_examples=test_examples, seed=seed
+        )
+        for leftover in Path(builder.data_dir).parent.glob("*.incomplete*"):
+            shutil.rmtree(leftover)
+        download_config = tfds.download.DownloadConfig(
+            try_download_gcs=False, num_shards=min(MOST_SHARDS, train_examples, test_examples)
+        )
+        # TFDS announces itself on stdout, and makes a folder for downloads that never come.
+        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
+            builder.download_and_prepare(download_dir=downloads, download_config=download_config)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Waits for other processes that make the same dataset; the lock goes with the process that holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _in_words(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in numbers.items())

@@ -1,0 +1,53 @@
+"""Positions as fixed sinusoids, added or rotated in, so that they carry to lengths and sizes not trained."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def grid_positions(times: int, rows: int, columns: int) -> Int[Array, "length 3"]:
+    """(time, row, column) of every token of a clip, time slowest and column fastest."""
+    axes = jnp.meshgrid(jnp.arange(times), jnp.arange(rows), jnp.arange(columns), indexing="ij")
+    return jnp.stack(axes, axis=-1).reshape(-1, 3)
+
+
+def sinusoidal_embedding(
+    positions: Int[Array, "*batch length axes"], width: int, longest_period: float = 64.0
+) -> Float[Array, "*batch length {width}"]:
+    """Sines and cosines of every axis at geometric frequencies, the width shared evenly between the axes.
+
+    Raises:
+      ValueError: the width does not hold a sine and a cosine for each axis.
+    """
+    axes = positions.shape[-1]
+    if width < 2 * axes:
+        raise ValueError(f"width {width} is too small for positions with {axes} axes; at least {2 * axes} is needed")
+    pairs = width // (2 * axes)
+    frequencies = 2 * jnp.pi * longest_period ** (-(jnp.arange(pairs, dtype=jnp.float32) + 1) / pairs)
+    angles = positions.astype(jnp.float32)[..., None] * frequencies
+    waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    flat = waves.reshape(*positions.shape[:-1], 2 * axes * pairs)
+    return jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, width - flat.shape[-1])])
+
+
+def rotary_angles(
+    positions: Int[Array, "*batch length axes"], head_width: int, longest_period: float = 100.0
+) -> Float[Array, "*batch length {head_width}//2"]:
+    """Angles by which pairs of a head's features turn (RoFormer, arXiv 2104.09864), split over the axes in turn."""
+    axes = positions.shape[-1]
+    pairs = head_width // 2
+    per_axis = -(-pairs // axes)
+    frequencies = longest_period ** (-jnp.arange(per_axis, dtype=jnp.float32) / per_axis)
+    angles = positions.astype(jnp.float32)[..., None, :] * frequencies[:, None]
+    return angles.reshape(*positions.shape[:-1], per_axis * axes)[..., :pairs]
+
+
+def rotate(
+    features: Float[Array, "batch length heads kv"], angles: Float[Array, "#batch length kv//2"]
+) -> Float[Array, "batch length heads kv"]:
+    """Turns each pair (i, i + kv/2) of a head's features by its angle; in float32."""
+    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
+    first, second = jnp.split(features.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+    return turned.astype(features.dtype)

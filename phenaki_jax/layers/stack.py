@@ -1,0 +1,172 @@
+"""A stack of pre-norm transformer layers, scanned, used by tokenizer, masked transformer and text encoder alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.layers.attention import MultiHeadAttention
+from phenaki_jax.layers.linear import linear
+
+REMAT_POLICIES: dict[str, Any] = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "save_products": jax.checkpoint_policies.checkpoint_dots,
+    "save_products_without_batch": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StackConfig:
+    """Sizes of a stack of transformer layers.
+
+    Attributes:
+      layers: number of layers.
+      width: features of a token.
+      heads: attention heads; they divide the width.
+      mlp_width: hidden features of the MLP.
+      cross_attention: whether each layer also attends to a context.
+      dropout: probability of dropping a branch's output feature while training.
+      remat: "none", or one of `REMAT_POLICIES`: what the backward pass computes again instead of keeping.
+
+    Raises:
+      UserError: sizes that do not fit each other.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    mlp_width: int
+    cross_attention: bool = False
+    dropout: float = 0.0
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise UserError(f"width {self.width} over {self.heads} heads must give an even whole number; change width or heads")
+        if self.remat != "none" and self.remat not in REMAT_POLICIES:
+            raise UserError(f"remat {self.remat!r} is unknown; known are none, {', '.join(REMAT_POLICIES)}")
+
+    @property
+    def head_width(self) -> int:
+        """Features of one head."""
+        return self.width // self.heads
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them, without biases."""
+
+    config: StackConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
+        """Applies the same MLP to every token."""
+        config = self.config
+        into = self.param(
+            "into",
+            nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "mlp")),
+            (config.width, config.mlp_width),
+        )
+        out = self.param(
+            "out",
+            nn.with_logical_partitioning(
+                nn.initializers.variance_scaling(1 / (2 * config.layers), "fan_in", "normal"), ("mlp", "embed")
+            ),
+            (config.mlp_width, config.width),
+        )
+        hidden = jax.nn.gelu(linear(inputs, into))
+        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        return linear(hidden, out)
+
+
+def normalize(name: str, dtype: jnp.dtype) -> nn.RMSNorm:
+    """The norm in front of every branch: root mean square, in float32, with a scale."""
+    return nn.RMSNorm(
+        dtype=dtype,
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
+        name=name,
+    )
+
+
+class Layer(nn.Module):
+    """Self-attention, cross-attention where configured, and an MLP, each behind a norm and added to its input."""
+
+    config: StackConfig
+    dtype: jnp.dtype
+    deterministic: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "batch length embed"],
+        angles: Float[Array, "#batch length kv//2"] | None,
+        mask: Bool[Array, "#batch #heads #length length"] | None,
+        context: Float[Array, "batch keys context_embed"] | None,
+        context_mask: Bool[Array, "#batch #heads #length keys"] | None,
+    ) -> tuple[Float[Array, "batch length embed"], None]:
+        """Returns the new tokens, and None as `nn.scan` wants."""
+        config = self.config
+        drop = nn.Dropout(config.dropout, deterministic=self.deterministic)
+        attention = {
+            "heads": config.heads,
+            "head_width": config.head_width,
+            "output_scale": (2 * config.layers) ** -0.5,
+            "dtype": self.dtype,
+        }
+        normed = normalize("attention_norm", self.dtype)(tokens)
+        tokens += drop(MultiHeadAttention(**attention, name="attention")(normed, mask=mask, angles=angles))
+        if config.cross_attention:
+            normed = normalize("cross_attention_norm", self.dtype)(tokens)
+            cross = MultiHeadAttention(**attention, name="cross_attention")
+            tokens += drop(cross(normed, context, mask=context_mask))
+        normed = normalize("mlp_norm", self.dtype)(tokens)
+        tokens += drop(Mlp(config, self.dtype, name="mlp")(normed))
+        return nn.with_logical_constraint(tokens, ("batch", "length", "embed")), None
+
+
+class Stack(nn.Module):
+    """`config.layers` layers in a scan, then a norm."""
+
+    config: StackConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "batch length embed"],
+        *,
+        angles: Float[Array, "#batch length kv//2"] | None = None,
+        mask: Bool[Array, "#batch #heads #length length"] | None = None,
+        context: Float[Array, "batch keys context_embed"] | None = None,
+        context_mask: Bool[Array, "#batch #heads #length keys"] | None = None,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch length embed"]:
+        """Runs all layers.
+
+        Args:
+          tokens: the sequence.
+          angles: rotary angles of the tokens' positions, see `layers.positions.rotary_angles`.
+          mask: which tokens each token attends to.
+          context: what the cross-attention reads, where configured.
+          context_mask: which of the context each token attends to.
+          deterministic: False while training with dropout; then a "dropout" rng is needed.
+        """
+        layer = Layer
+        if self.config.remat != "none":
+            layer = nn.remat(layer, policy=REMAT_POLICIES[self.config.remat], prevent_cse=False)
+        layers = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
+            length=self.config.layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(self.config, self.dtype, deterministic, name="layers")
+        tokens, _ = layers(tokens.astype(self.dtype), angles, mask, context, context_mask)
+        return normalize("final_norm", self.dtype)(tokens)
