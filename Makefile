@@ -52,7 +52,7 @@ help:
 install: $(READY)
 
 # The stamp is touched last, so an interrupted or failed installation is begun again.
-$(VENV)/.phenaki_jax-installed: pyproject.toml setup.py constraints.txt
+$(VENV)/.phenaki_jax-installed: pyproject.toml setup.py constraints.txt phenaki_jax/__init__.py
 	$(call create_venv,$(VENV))
 	@echo "Installing into $(VENV): some minutes and 4 GB, once." >&2
 	@$(RUN) $(PIP_INSTALL) --constraint constraints.txt pip setuptools wheel

@@ -1,9 +1,16 @@
-"""What every test runs under: four CPU devices, warnings as errors, types and shapes checked when functions are called."""
+"""What every test runs under: four CPU devices, warnings as errors, and types, shapes and promotions checked."""
 
 import os
+import pathlib
+from collections.abc import Iterator
 
+TESTS = pathlib.Path(__file__).parent
+
+# The environment, not jax.config, so that the processes which tests start run under the same.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS.parent / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jaxtyping
@@ -18,3 +25,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+# Elsewhere optax and clu run, whose own arithmetic mixes types.
+ROOMS_OF_STRICT_PROMOTION = {"layers", "text", "tokenizer", "transformer", "inference"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Implicit promotion of dtypes is an error in the rooms where all arithmetic is ours, fixtures included."""
+    room = item.path.relative_to(TESTS).parts[0]
+    with jax.numpy_dtype_promotion("strict" if room in ROOMS_OF_STRICT_PROMOTION else "standard"):
+        return (yield)

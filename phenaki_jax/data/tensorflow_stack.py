@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 @contextlib.contextmanager
 def _quiet_imports() -> Iterator[None]:
-    """Hides what TensorFlow's C++ writes while it loads, before any log level counts, and warnings of its imports."""
+    """Hides what TensorFlow's C++ says of absent GPUs while it loads, before any log level counts, and warnings."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -34,7 +34,7 @@ with _quiet_imports():
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], "GPU")
 tfds.disable_progress_bar()
 
 __all__ = ["seqio", "tf", "tfds"]

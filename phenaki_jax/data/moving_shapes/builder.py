@@ -93,9 +93,8 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        segments = examples.VIDEO_SEGMENTS if config.kind == "video" else 1
-        frames = segments * world.SEGMENT_FRAMES if config.kind == "video" else 1
-        wordings = len(world.captions(world.Segment("red", "circle", "turns" if config.kind == "video" else "none")))
+        shapes = feature_shapes(config.kind)
+        frame = tfds.features.Image(shape=(config.size, config.size, 3), encoding_format="png")
         counts = {"train_examples": config.train_examples, "test_examples": config.test_examples, "seed": 0}
         return tfds.core.DatasetInfo(
             builder=self,
@@ -103,14 +102,8 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "index": tfds.features.Scalar(np.int64),
-                    "frames": tfds.features.Sequence(
-                        tfds.features.Image(shape=(config.size, config.size, 3), encoding_format="png"), length=frames
-                    ),
-                    "captions": tfds.features.Tensor(shape=(segments, wordings), dtype=np.str_),
-                    **{
-                        name: tfds.features.Tensor(shape=(segments,), dtype=np.str_)
-                        for name in ("color", "shape", "motion", "target_color")
-                    },
+                    "frames": tfds.features.Sequence(frame, length=shapes.pop("frames")[0]),
+                    **{name: tfds.features.Tensor(shape=shape, dtype=np.str_) for name, shape in shapes.items()},
                 }
             ),
             metadata=tfds.core.MetadataDict({**counts, **self._asked}),
@@ -128,6 +121,17 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
         # disable=None: only where stderr is a terminal.
         for example in tqdm.tqdm(made, f"{self.name}/{config.name} {split}", count, leave=False, disable=None):
             yield example["index"], example
+
+
+def feature_shapes(kind: str) -> dict[str, tuple[int, ...]]:
+    """The shape in which a "video" or an "image" stores each of its strings, encoded frames among them."""
+    segments = examples.VIDEO_SEGMENTS if kind == "video" else 1
+    any_segment = world.Segment("red", "circle", "turns" if kind == "video" else "none")
+    return {
+        "frames": (segments * world.SEGMENT_FRAMES if kind == "video" else 1,),
+        "captions": (segments, len(world.captions(any_segment))),
+        **dict.fromkeys(("color", "shape", "motion", "target_color"), (segments,)),
+    }
 
 
 def prepare(

@@ -28,6 +28,7 @@ VIDEO_SEGMENTS = 3
 _EXAMPLES_PER_TASK = 64
 _MOST_WORKERS = 16
 _FASTEST_COMPRESSION = 1
+_FRAMES_AT_ONCE = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def example_features(examples: ExampleSet, index: int) -> dict[str, Any]:
     scene = example_scene(examples, index)
     return {
         "index": index,
-        "frames": [encode_png(frame) for frame in world.render(scene, examples.size)],
+        "frames": [encode_png(frame) for frame in _render(scene, examples.size)],
         "captions": [world.captions(segment) for segment in scene.segments],
         "color": [segment.color for segment in scene.segments],
         "shape": [segment.shape for segment in scene.segments],
@@ -114,6 +115,12 @@ def encode_png(frame: UInt8[np.ndarray, "height width 3"]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
+
+
+def _render(scene: world.Scene, size: int) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """The frames of a scene, a few at a time: with larger arrays, most of the time goes to getting their memory."""
+    for start in range(0, len(scene.poses), _FRAMES_AT_ONCE):
+        yield from world.render(dataclasses.replace(scene, poses=scene.poses[start : start + _FRAMES_AT_ONCE]), size)
 
 
 def _image_concepts(index: int) -> tuple[str, str]:

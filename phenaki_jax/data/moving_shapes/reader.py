@@ -14,6 +14,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.errors import UserError
@@ -21,38 +22,38 @@ from phenaki_jax.errors import UserError
 NOTHING = "none"
 SMALLEST_SIZE = 16
 # Larger frames are averaged down towards this side: it shows all there is to see, and faster.
-WORKING_SIZE = 32
+_WORKING_SIZE = 32
 
 # A background pixel is dark and nearly grey; a brighter or more saturated one may belong to a shape.
-BACKGROUND_BRIGHTEST = 135.0
-BACKGROUND_CHROMA = 62.0
+_BACKGROUND_BRIGHTEST = 135.0
+_BACKGROUND_CHROMA = 62.0
 # A frame without a patch this far (RGB distance) from the background shows no shape.
-SMALLEST_CONTRAST = 32.0
+_SMALLEST_CONTRAST = 32.0
 # No shape covers less than this share of the frame; pixels nearly as strong as its strongest tell the colour.
-CORE_SHARE = 0.02
-CORE_CONTRAST = 0.8
+_CORE_SHARE = 0.02
+_CORE_CONTRAST = 0.8
 # Coverage below the first number is noise, above the second certain; the outline stays at one half.
-COVERAGE_RAMP = (0.2, 0.8)
+_COVERAGE_RAMP = (0.2, 0.8)
 # Pixels farther than this from the centre, in radii of the disc of equal area, are not the shape.
-REACH = 1.7
-POLAR_RADII, POLAR_ANGLES = 12, 48
-TEMPLATE_RADII = (0.15, 0.19, 0.24, 0.29)
+_REACH = 1.7
+_POLAR_RADII, _POLAR_ANGLES = 12, 48
+_TEMPLATE_RADII = (0.15, 0.19, 0.24, 0.29)
 # Renderings are also matched after so many passes of a 1 2 1 filter, as reconstructed frames are blurred.
-TEMPLATE_SOFTENING = (0, 2)
+_TEMPLATE_SOFTENING = (0, 2)
 # After so many turns of 2 pi / n the shape looks the same; shapes that never change are left out.
-TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
+_TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
 # A motion slower than this share of the world's own is none.
-SMALLEST_ACTIVITY = 0.35
+_SMALLEST_ACTIVITY = 0.35
 # A change of colour is seen or not; it gives way to any other motion of about full strength.
-COLOR_CHANGE_ACTIVITY = 0.7
+_COLOR_CHANGE_ACTIVITY = 0.7
 # A bounce must leave less than this share of the error that a straight line leaves.
-BOUNCE_ERROR = 0.5
-# Brightness counts this much less than hue and saturation, as blur and fading change it first.
-BRIGHTNESS_DISCOUNT = 0.5
-# Changes of colour may have begun this many frames before the clip.
-EARLIEST_COLOR_CHANGE = 2
-# ... and must have begun this many frames before its end to be read.
-LATEST_COLOR_CHANGE = 4
+_BOUNCE_ERROR = 0.5
+# Brightness counts half of hue and saturation, as blur and fading change it first.
+_BRIGHTNESS_WEIGHT = 0.5
+# A colour that is off by the same in all frames counts half of one that is off differently in each.
+_SHIFT_WEIGHT = 0.5
+# A change of colour may have begun so many frames before the clip, and must begin so many before its last frame.
+_EARLIEST_COLOR_CHANGE, _LATEST_COLOR_CHANGE = 2, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,24 +65,24 @@ class ClipReading:
       final_color: name of the colour at the last frame, likewise.
       shape: one of `world.SHAPES`; "none" where no frame shows a shape.
       motion: one of `world.MOTIONS`, or "none".
-      x: float [frames], the centre's distance from the left edge, in sides of the frame. As all series, NaN in
-        frames that show no shape.
-      y: float [frames], the centre's distance from the upper edge, in sides of the frame.
-      radius: float [frames], as in `world.Pose`, in sides of the frame.
-      angle: float [frames], radians as in `world.Pose`, continuous from frame to frame and known up to the
-        shape's symmetry; zero for circles and rings.
-      rgb: float [frames, 3], the shape's colour in 0..255.
+      x: the centre's distance from the left edge, in sides of the frame. As all series, NaN in frames that show no
+        shape.
+      y: the centre's distance from the upper edge, in sides of the frame.
+      radius: as in `world.Pose`, in sides of the frame.
+      angle: radians as in `world.Pose`, continuous from frame to frame and known up to the shape's symmetry; zero for
+        circles and rings.
+      rgb: the shape's colour in 0..255.
     """
 
     color: str
     final_color: str
     shape: str
     motion: str
-    x: np.ndarray
-    y: np.ndarray
-    radius: np.ndarray
-    angle: np.ndarray
-    rgb: np.ndarray
+    x: Float[np.ndarray, " frames"]
+    y: Float[np.ndarray, " frames"]
+    radius: Float[np.ndarray, " frames"]
+    angle: Float[np.ndarray, " frames"]
+    rgb: Float[np.ndarray, "frames 3"]
 
 
 def read_clip(video: np.ndarray) -> ClipReading:
@@ -112,7 +113,7 @@ def read_clip(video: np.ndarray) -> ClipReading:
         color=color,
         final_color=final_color,
         shape=shape,
-        motion=_decide_motion(series, shape, color, final_color),
+        motion=_decide_motion(series, changes_color=color != final_color),
         x=_spread(outline.x, seen),
         y=_spread(outline.y, seen),
         radius=_spread(radius, seen),
@@ -149,20 +150,28 @@ class _Templates(NamedTuple):
 
 
 def _check(video: np.ndarray) -> None:
-    if not isinstance(video, np.ndarray) or video.dtype != np.uint8:
-        raise UserError(f"a video must be an array of uint8, but got {getattr(video, 'dtype', type(video).__name__)}")
+    if video.dtype != np.uint8:
+        raise UserError(f"a video must be an array of uint8 in 0..255, but got one of {video.dtype}")
     if video.ndim != 4 or video.shape[1] != video.shape[2] or video.shape[3] != 3:
         raise UserError(f"a video must have shape [frames, size, size, 3], but got {list(video.shape)}")
     if video.shape[0] < 1 or video.shape[1] < SMALLEST_SIZE:
         raise UserError(
-            f"a video must have a frame or more of side {SMALLEST_SIZE} or more, but got {list(video.shape)}"
+            f"a video must have at least one frame, of side {SMALLEST_SIZE} or more, but got {list(video.shape)}"
         )
 
 
 def _nothing(frames: int) -> ClipReading:
     unknown = np.full(frames, np.nan)
     return ClipReading(
-        NOTHING, NOTHING, NOTHING, NOTHING, unknown, unknown, unknown, unknown, np.full((frames, 3), np.nan)
+        color=NOTHING,
+        final_color=NOTHING,
+        shape=NOTHING,
+        motion=NOTHING,
+        x=unknown,
+        y=unknown,
+        radius=unknown,
+        angle=unknown,
+        rgb=np.full((frames, 3), np.nan),
     )
 
 
@@ -176,7 +185,7 @@ def _spread(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def _shrink(pixels: np.ndarray) -> np.ndarray:
     """Averages blocks of pixels where frames are at least twice as large as they need be."""
     frames, size = pixels.shape[:2]
-    block = max(block for block in range(1, max(size // WORKING_SIZE, 1) + 1) if size % block == 0)
+    block = max(block for block in range(1, max(size // _WORKING_SIZE, 1) + 1) if size % block == 0)
     if block == 1:
         return pixels
     return pixels.reshape(frames, size // block, block, size // block, block, 3).mean(axis=(2, 4))
@@ -188,7 +197,7 @@ def _estimate_background(pixels: np.ndarray) -> np.ndarray:
     Pixels that the shape hides take the median of the others: it suffices, as coverage there hardly depends on it.
     """
     brightest = pixels.max(axis=-1)
-    muted = (brightest < BACKGROUND_BRIGHTEST) & (brightest - pixels.min(axis=-1) < BACKGROUND_CHROMA)
+    muted = (brightest < _BACKGROUND_BRIGHTEST) & (brightest - pixels.min(axis=-1) < _BACKGROUND_CHROMA)
     count = muted.sum(axis=0)
     mean = np.einsum("thw,thwc->hwc", muted.astype(np.float32), pixels) / np.maximum(count, 1)[..., None]
     known = _erode(2 * count >= len(pixels))
@@ -209,11 +218,11 @@ def _find_colors(pixels: np.ndarray, background: np.ndarray) -> tuple[np.ndarray
     frames, size = pixels.shape[:2]
     flat = pixels.reshape(frames, size * size, 3)
     contrast = np.linalg.norm(flat - background.reshape(1, size * size, 3), axis=-1)
-    rank = size * size - max(int(CORE_SHARE * size * size), 1)
+    rank = size * size - max(int(_CORE_SHARE * size * size), 1)
     strongest = np.partition(contrast, rank, axis=1)[:, rank, None]
-    core = (contrast >= CORE_CONTRAST * strongest).astype(np.float32)
+    core = (contrast >= _CORE_CONTRAST * strongest).astype(np.float32)
     rgb = np.einsum("tp,tpc->tc", core, flat) / core.sum(axis=1, keepdims=True)
-    seen = strongest[:, 0] > SMALLEST_CONTRAST
+    seen = strongest[:, 0] > _SMALLEST_CONTRAST
     return rgb.astype(np.float64), seen
 
 
@@ -222,7 +231,7 @@ def _cover(pixels: np.ndarray, background: np.ndarray, rgb: np.ndarray) -> np.nd
     difference = rgb[:, None, None, :].astype(np.float32) - background
     share = np.einsum("thwc,thwc->thw", pixels - background, difference)
     share /= np.maximum(np.einsum("thwc,thwc->thw", difference, difference), 1.0)
-    low, high = COVERAGE_RAMP
+    low, high = _COVERAGE_RAMP
     return np.clip((share - low) / (high - low), 0.0, 1.0)
 
 
@@ -234,7 +243,7 @@ def _locate(coverage: np.ndarray) -> _Outline:
     disc = np.sqrt(coverage.sum(axis=(1, 2)) / np.pi) / size
     for _ in range(2):
         squared = (centers[None, None, :] - x[:, None, None]) ** 2 + (centers[None, :, None] - y[:, None, None]) ** 2
-        near = coverage * (squared < (REACH * disc[:, None, None]) ** 2)
+        near = coverage * (squared < (_REACH * disc[:, None, None]) ** 2)
         columns, rows = near.sum(axis=1), near.sum(axis=2)
         mass = np.maximum(columns.sum(axis=1), 1e-6)
         x, y, disc = columns @ centers / mass, rows @ centers / mass, np.sqrt(mass / np.pi) / size
@@ -250,7 +259,7 @@ def _weighted_median(weights: np.ndarray, positions: np.ndarray) -> np.ndarray:
 def _resample(coverage: np.ndarray, outline: _Outline) -> tuple[np.ndarray, np.ndarray]:
     """Coverage on the polar grid around the centre, and whether the grid point lies in the frame.
 
-    Both [frames, POLAR_RADII, POLAR_ANGLES]; the grid reaches `REACH` discs far, angles as in `world.Pose`.
+    Both [frames, _POLAR_RADII, _POLAR_ANGLES]; the grid reaches `_REACH` discs far, angles as in `world.Pose`.
     """
     frames, size = coverage.shape[:2]
     radii, angles = _polar_grid()
@@ -269,8 +278,8 @@ def _resample(coverage: np.ndarray, outline: _Outline) -> tuple[np.ndarray, np.n
 
 
 def _polar_grid() -> tuple[np.ndarray, np.ndarray]:
-    radii = (np.arange(POLAR_RADII) + 0.5) / POLAR_RADII * REACH
-    angles = np.arange(POLAR_ANGLES) / POLAR_ANGLES * 2 * np.pi
+    radii = (np.arange(_POLAR_RADII) + 0.5) / _POLAR_RADII * _REACH
+    angles = np.arange(_POLAR_ANGLES) / _POLAR_ANGLES * 2 * np.pi
     return radii, angles
 
 
@@ -278,16 +287,16 @@ def _polar_grid() -> tuple[np.ndarray, np.ndarray]:
 def _templates(size: int) -> _Templates:
     """Renders every shape upright at several radii, as a reading of a frame of that size would see it."""
     black = world.Background("plain", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, 1.0, 0.0)
-    poses = tuple(world.Pose(0.5, 0.5, radius, 0.0, (255.0, 255.0, 255.0)) for radius in TEMPLATE_RADII)
+    poses = tuple(world.Pose(0.5, 0.5, radius, 0.0, (255.0, 255.0, 255.0)) for radius in _TEMPLATE_RADII)
     polar, radius_per_disc = [], []
     for shape in world.SHAPES:
         frames = world.render(world.Scene((world.Segment("white", shape, NOTHING),), poses, black), size)
-        softened = np.concatenate([_soften(frames.astype(np.float32), passes) for passes in TEMPLATE_SOFTENING])
+        softened = np.concatenate([_soften(frames.astype(np.float32), passes) for passes in _TEMPLATE_SOFTENING])
         colors, _ = _find_colors(softened, np.zeros_like(softened[0]))
         coverage = _cover(softened, np.zeros_like(softened[0]), colors)
         outline = _locate(coverage)
         polar.append(_resample(coverage, outline)[0])
-        radius_per_disc.append(np.tile(TEMPLATE_RADII, len(TEMPLATE_SOFTENING)) / outline.disc)
+        radius_per_disc.append(np.tile(_TEMPLATE_RADII, len(_TEMPLATE_SOFTENING)) / outline.disc)
     stacked = np.stack(polar)
     return _Templates(np.fft.rfft(stacked), np.fft.rfft(stacked**2), np.stack(radius_per_disc))
 
@@ -325,15 +334,15 @@ def _template_errors(polar: np.ndarray, inside: np.ndarray, templates: _Template
     cross = np.einsum("frk,snrk->fsnk", np.fft.rfft(weight * polar), templates.spectrum.conj(), optimize=True)
     square = np.einsum("frk,snrk->fsnk", np.fft.rfft(weight), templates.squared_spectrum.conj(), optimize=True)
     own = np.einsum("fra,fra->f", weight, polar**2)
-    return own[:, None, None, None] + np.fft.irfft(square - 2 * cross, n=POLAR_ANGLES)
+    return own[:, None, None, None] + np.fft.irfft(square - 2 * cross, n=_POLAR_ANGLES)
 
 
 def _refine_angle(errors: np.ndarray, shape: str) -> np.ndarray:
     """The angle of least error per frame, as the phase of the error over one period, continuous over frames."""
-    if shape not in TURN_SYMMETRY:
+    if shape not in _TURN_SYMMETRY:
         return np.zeros(len(errors))
-    period = 2 * np.pi / TURN_SYMMETRY[shape]
-    wave = np.fft.rfft(-errors)[:, TURN_SYMMETRY[shape]]
+    period = 2 * np.pi / _TURN_SYMMETRY[shape]
+    wave = np.fft.rfft(-errors)[:, _TURN_SYMMETRY[shape]]
     return np.unwrap(-np.angle(wave) / (2 * np.pi) * period, period=period)
 
 
@@ -352,25 +361,32 @@ def _fit_color_change(times: np.ndarray, rgb: np.ndarray) -> tuple[str, str]:
     The time that a blend takes tells red that becomes yellow, seen on its way, from orange that becomes yellow.
     """
     names = tuple(world.COLORS)
-    palette = _discount_brightness(np.array(list(world.COLORS.values()), dtype=np.float64))
-    seen = _discount_brightness(rgb)
-    constant = np.linalg.norm(palette[:, None] - seen, axis=-1).mean(axis=-1)
-    before = after = int(np.argmin(constant))
-    starts = np.arange(times[0] - EARLIEST_COLOR_CHANGE, times[-1] - LATEST_COLOR_CHANGE + 1)
+    palette = _weigh_brightness(np.array(list(world.COLORS.values()), dtype=np.float64))
+    seen = _weigh_brightness(rgb)
+    errors = _course_errors(palette[:, None], seen)
+    before = after = np.argmin(errors)
+    starts = np.arange(times[0] - _EARLIEST_COLOR_CHANGE, times[-1] - _LATEST_COLOR_CHANGE + 1)
     if len(starts):
         shares = np.clip((times - starts[:, None]) / world.COLOR_CHANGE_FRAMES, 0, 1)[:, None, None, :, None]
-        course = (1 - shares) * palette[:, None, None] + shares * palette[:, None]
-        distance = np.linalg.norm(course - seen, axis=-1).mean(axis=-1)
-        if distance.min() < constant.min():
-            _, before, after = np.unravel_index(np.argmin(distance), distance.shape)
+        change_errors = _course_errors((1 - shares) * palette[:, None, None] + shares * palette[:, None], seen)
+        if change_errors.min() < errors.min():
+            _, before, after = np.unravel_index(np.argmin(change_errors), change_errors.shape)
     return names[before], names[after]
 
 
-def _discount_brightness(rgb: np.ndarray) -> np.ndarray:
-    return rgb - BRIGHTNESS_DISCOUNT * rgb.mean(axis=-1, keepdims=True)
+def _course_errors(courses: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Mean distance of the seen colours [frames, 3] from courses [..., frames, 3], with `_SHIFT_WEIGHT`; [...]."""
+    difference = courses - seen
+    shift = difference.mean(axis=-2, keepdims=True)
+    apart = np.linalg.norm(difference - shift, axis=-1).mean(axis=-1)
+    return apart + _SHIFT_WEIGHT * np.linalg.norm(shift[..., 0, :], axis=-1)
 
 
-def _decide_motion(series: _Series, shape: str, color: str, final_color: str) -> str:
+def _weigh_brightness(rgb: np.ndarray) -> np.ndarray:
+    return rgb - (1 - _BRIGHTNESS_WEIGHT) * rgb.mean(axis=-1, keepdims=True)
+
+
+def _decide_motion(series: _Series, *, changes_color: bool) -> str:
     """The motion that is strongest compared with how strong the world makes it; "none" where all are weak."""
     if len(series.times) < 2:
         return NOTHING
@@ -387,10 +403,10 @@ def _decide_motion(series: _Series, shape: str, color: str, final_color: str) ->
         "grows": growth,
         "shrinks": -growth,
         "bounces": bounce,
-        "changes color": COLOR_CHANGE_ACTIVITY if color != final_color else 0.0,
+        "changes color": _COLOR_CHANGE_ACTIVITY if changes_color else 0.0,
     }
     motion = max(activity, key=activity.__getitem__)
-    return motion if activity[motion] > SMALLEST_ACTIVITY else NOTHING
+    return motion if activity[motion] > _SMALLEST_ACTIVITY else NOTHING
 
 
 def _slope(times: np.ndarray, values: np.ndarray) -> float:
@@ -410,6 +426,6 @@ def _bounce_height(times: np.ndarray, y: np.ndarray) -> float:
     heights = np.maximum(arcs @ centered / np.sum(arcs**2, axis=1), 0.0)
     errors = np.sum((centered - heights[:, None] * arcs) ** 2, axis=1)
     line = y - _slope(times, y) * times
-    if errors.min() >= BOUNCE_ERROR * np.sum((line - line.mean()) ** 2):
+    if errors.min() >= _BOUNCE_ERROR * np.sum((line - line.mean()) ** 2):
         return 0.0
     return float(heights[np.argmin(errors)])

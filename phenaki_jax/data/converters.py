@@ -1,0 +1,86 @@
+"""From the features of a task to those of a model: of one length, with masks that tell what is padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from phenaki_jax.data.tensorflow_stack import seqio, tf
+from phenaki_jax.errors import UserError
+
+_Spec = seqio.FeatureConverter.FeatureSpec
+_Example = dict[str, tf.Tensor]
+
+
+class TokenizerFeatureConverter(seqio.FeatureConverter):
+    """`video` uint8 [frames, height, width, 3] and `frame_mask` bool [frames]; an image is padded with black frames.
+
+    Args:
+      pack: as seqio passes it; videos are not packed.
+      options: those of `seqio.FeatureConverter`.
+
+    Raises:
+      UserError: packing is asked for.
+    """
+
+    TASK_FEATURES = {"video": _Spec(dtype=tf.uint8, rank=4)}
+    MODEL_FEATURES = {"video": _Spec(dtype=tf.uint8, rank=4), "frame_mask": _Spec(dtype=tf.bool)}
+    PACKING_FEATURE_DTYPES = None
+
+    def __init__(self, pack: bool = False, **options: Any) -> None:
+        if pack:
+            raise UserError("found pack=True, expected pack=False: videos are padded, never packed")
+        super().__init__(pack=False, **options)
+
+    def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
+        return ds.map(lambda example: self._convert(example, task_feature_lengths))
+
+    def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
+        video, frame_mask = _pad(example["video"], lengths["video"])
+        return {"video": video, "frame_mask": frame_mask}
+
+    def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
+        frames = task_feature_lengths["video"]
+        return {"video": frames, "frame_mask": frames}
+
+
+class TransformerFeatureConverter(TokenizerFeatureConverter):
+    """Further `text_tokens` int32 [text_length], `text_mask` bool [text_length] and `prefix_frames` int32 scalar."""
+
+    TASK_FEATURES = {
+        **TokenizerFeatureConverter.TASK_FEATURES,
+        "text_tokens": _Spec(dtype=tf.int32),
+        "prefix_frames": _Spec(dtype=tf.int32),
+    }
+    MODEL_FEATURES = {
+        **TokenizerFeatureConverter.MODEL_FEATURES,
+        "text_tokens": _Spec(dtype=tf.int32),
+        "text_mask": _Spec(dtype=tf.bool),
+        "prefix_frames": _Spec(dtype=tf.int32, rank=0),
+    }
+
+    def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
+        text_tokens, text_mask = _pad(example["text_tokens"], lengths["text_tokens"])
+        return {
+            **super()._convert(example, lengths),
+            "text_tokens": text_tokens,
+            "text_mask": text_mask,
+            "prefix_frames": example["prefix_frames"][0],
+        }
+
+    def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
+        text_length = task_feature_lengths["text_tokens"]
+        return {
+            **super().get_model_feature_lengths(task_feature_lengths),
+            "text_tokens": text_length,
+            "text_mask": text_length,
+            "prefix_frames": 1,
+        }
+
+
+def _pad(values: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The values with zeros behind them up to `length` along the first axis, and a mask that is False on those."""
+    found = tf.shape(values)[0]
+    padding = [[0, length - found], *[[0, 0]] * (values.shape.rank - 1)]
+    padded = tf.ensure_shape(tf.pad(values, padding), [length, *values.shape[1:]])
+    return padded, tf.range(length) < found

@@ -1,0 +1,250 @@
+"""From a seqio mixture to batches on the devices of a mesh, with a position that can be saved and restored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter
+from phenaki_jax.data.tasks import register
+from phenaki_jax.data.tensorflow_stack import seqio, tf
+from phenaki_jax.errors import UserError
+
+BATCH_AXES = ("replica", "data")
+
+_CONVERTERS = {"tokenizer": TokenizerFeatureConverter, "transformer": TransformerFeatureConverter}
+_BATCHES_AHEAD = 2
+_SETTINGS_FILE = "feed.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedSettings:
+    """What decides which batches a feed yields; a position belongs to one such choice.
+
+    Attributes:
+      mixture: name of a seqio mixture or task.
+      split: "train" or "test".
+      batch_size: examples per batch over all processes.
+      frames: frames per video; images are padded to it.
+      text_length: tokens per text, the end of text included.
+      converter: "tokenizer" or "transformer".
+      seed: of the order, the windows and the wordings.
+      shuffle: whether the order is random.
+      repeat: whether the examples begin anew when they end.
+    """
+
+    mixture: str
+    split: str
+    batch_size: int
+    frames: int
+    text_length: int
+    converter: str
+    seed: int
+    shuffle: bool
+    repeat: bool
+
+
+class Feed:
+    """An iterator over batches, dicts of global arrays whose first axis is sharded over `BATCH_AXES` of the mesh.
+
+    Args:
+      dataset: this process's share of every batch.
+      settings: what the dataset was made from.
+      sharding: of a batch.
+      shard: which share of how many.
+    """
+
+    def __init__(
+        self, dataset: tf.data.Dataset, settings: FeedSettings, sharding: NamedSharding, shard: seqio.ShardInfo
+    ) -> None:
+        self._settings, self._sharding, self._shard = settings, sharding, shard
+        self._iterator = iter(dataset)
+        self.batch_spec: dict[str, jax.ShapeDtypeStruct] = {
+            name: jax.ShapeDtypeStruct(
+                (settings.batch_size, *spec.shape[1:]), spec.dtype.as_numpy_dtype, sharding=sharding
+            )
+            for name, spec in dataset.element_spec.items()
+        }
+
+    def __iter__(self) -> Feed:
+        return self
+
+    def __next__(self) -> dict[str, jax.Array]:
+        """The next batch; StopIteration when the examples have ended, a last batch that is not full left out."""
+        return {
+            name: jax.make_array_from_process_local_data(
+                self._sharding, np.asarray(memoryview(value)), self.batch_spec[name].shape
+            )
+            for name, value in next(self._iterator).items()
+        }
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the position, so that a feed restored from it yields the batches that this one would yield next.
+
+        Every process calls this and writes a subfolder of its own, which appears complete or not at all.
+        """
+        place = self._place(folder)
+        unfinished = place.with_name(f"{place.name}.incomplete")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        tf.train.Checkpoint(iterator=self._iterator).write(str(unfinished / "iterator"))
+        (unfinished / _SETTINGS_FILE).write_text(json.dumps(dataclasses.asdict(self._settings), indent=2))
+        shutil.rmtree(place, ignore_errors=True)
+        unfinished.rename(place)
+
+    def restore(self, folder: str | os.PathLike[str]) -> None:
+        """Continues from a position that `save` wrote, in this process or another.
+
+        Raises:
+          UserError: there is no such position, or it is of a feed with other settings or another number of shares.
+        """
+        place = self._place(folder)
+        if not (place / _SETTINGS_FILE).exists():
+            found = sorted(path.name for path in Path(folder).glob("share_*")) or "nothing"
+            raise UserError(
+                f"found {found} in {folder}, expected {place.name}: a feed resumes on as many hosts as before"
+            )
+        saved, wanted = json.loads((place / _SETTINGS_FILE).read_text()), dataclasses.asdict(self._settings)
+        if differing := [name for name in wanted if saved.get(name) != wanted[name]]:
+            differences = ", ".join(f"{name}={saved.get(name)!r}, not {wanted[name]!r}" for name in differing)
+            raise UserError(
+                f"found a position in {place} with {differences}: resume with the settings it was saved with"
+            )
+        tf.train.Checkpoint(iterator=self._iterator).read(str(place / "iterator")).assert_consumed()
+
+    def _place(self, folder: str | os.PathLike[str]) -> Path:
+        return Path(folder) / f"share_{self._shard.index}_of_{self._shard.num_shards}"
+
+
+def make_feed(
+    *,
+    mixture: str | seqio.Mixture | seqio.Task,
+    split: str,
+    batch_size: int,
+    frames: int,
+    text_length: int,
+    converter: Literal["tokenizer", "transformer"],
+    seed: int,
+    mesh: Mesh,
+    data_dir: str | os.PathLike[str],
+    shuffle: bool = True,
+    repeat: bool = True,
+) -> Feed:
+    """A feed of one mixture for all devices of a mesh.
+
+    Args:
+      mixture: name of a registered mixture or task, or one made by `phenaki_jax.data.tasks`.
+      split: "train" or "test".
+      batch_size: examples per batch over all processes.
+      frames: frames per video; images are padded to it.
+      text_length: tokens per text, the end of text included; longer captions are cut.
+      converter: "tokenizer" for `video` uint8 [batch, frames, height, width, 3] and `frame_mask` bool [batch, frames];
+        "transformer" for also `text_tokens` int32 [batch, text_length], `text_mask` bool [batch, text_length] and
+        `prefix_frames` int32 [batch].
+      seed: of the order, the windows and the wordings.
+      mesh: with the axes `replica`, `data` and perhaps others, over which batches are copied.
+      data_dir: the folder of TFDS datasets.
+      shuffle: whether the order is random.
+      repeat: whether the examples begin anew when they end.
+
+    Raises:
+      UserError: the mixture, the split, the converter or the dataset is not there, or the batch cannot be divided.
+    """
+    provider = _provider(mixture)
+    settings = FeedSettings(
+        provider.name, split, batch_size, frames, text_length, converter, seed, shuffle=shuffle, repeat=repeat
+    )
+    if converter not in _CONVERTERS:
+        raise UserError(f"found converter {converter!r}, expected one of {', '.join(_CONVERTERS)}")
+    if split not in provider.splits:
+        raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}")
+    sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    shard = _share_of_process(sharding, batch_size)
+    dataset = _dataset(provider, settings, shard, os.fspath(data_dir))
+    return Feed(dataset, settings, sharding, shard)
+
+
+def _provider(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqio.Task:
+    if not isinstance(mixture, str):
+        return mixture
+    register()
+    known = sorted({*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()})
+    if mixture not in known:
+        raise UserError(
+            f"found mixture {mixture!r}, expected one of {', '.join(known)}; "
+            "one of your own is known once the module that registers it is imported"
+        )
+    return seqio.get_mixture_or_task(mixture)
+
+
+def _share_of_process(sharding: NamedSharding, batch_size: int) -> seqio.ShardInfo:
+    """Which of how many equal shares of a batch this process loads; processes that hold the same rows share one."""
+    ways = int(np.prod([sharding.mesh.shape[axis] for axis in BATCH_AXES]))
+    if batch_size < 1 or batch_size % ways:
+        raise UserError(
+            f"found batch_size {batch_size}, expected a multiple of {ways}, the devices that batches are divided over: "
+            f"set it to {max(1, round(batch_size / ways)) * ways}"
+        )
+    rows: dict[int, set[int]] = {}
+    pieces: Mapping[jax.Device, tuple[slice, ...]] = sharding.devices_indices_map((batch_size,))
+    for device, (piece,) in pieces.items():
+        rows.setdefault(device.process_index, set()).update(range(batch_size)[piece])
+    shares = sorted({tuple(sorted(held)) for held in rows.values()})
+    if sum(map(len, shares)) != batch_size:
+        raise UserError("found a mesh whose hosts hold overlapping parts of a batch, expected equal or separate ones")
+    return seqio.ShardInfo(shares.index(tuple(sorted(rows[jax.process_index()]))), len(shares))
+
+
+def _dataset(
+    provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shard: seqio.ShardInfo, data_dir: str
+) -> tf.data.Dataset:
+    feature_converter = _CONVERTERS[settings.converter](apply_length_check=False)
+    lengths = {"video": settings.frames, "text_tokens": settings.text_length, "prefix_frames": 1}
+    with _data_dir_of_seqio(data_dir), _without_repeated_errors():
+        dataset = provider.get_dataset(
+            sequence_length=lengths,
+            split=settings.split,
+            shuffle=settings.shuffle,
+            seed=settings.seed,
+            shard_info=shard,
+            num_epochs=None if settings.repeat else 1,
+            try_in_mem_cache=False,
+        )
+    dataset = feature_converter(dataset, {name: lengths[name] for name in feature_converter.TASK_FEATURES})
+    return dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+
+
+@contextlib.contextmanager
+def _data_dir_of_seqio(data_dir: str) -> Iterator[None]:
+    before = seqio.LazyTfdsLoader().data_dir
+    seqio.set_tfds_data_dir_override(data_dir)
+    try:
+        yield
+    finally:
+        seqio.set_tfds_data_dir_override(before)
+
+
+@contextlib.contextmanager
+def _without_repeated_errors() -> Iterator[None]:
+    """A mixture of seqio logs the errors that it passes on; whoever catches them tells them once."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Failed to load task")
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)

@@ -1,0 +1,287 @@
+"""The seqio tasks and mixtures of `moving_shapes`; importing this module registers them.
+
+    moving_shapes_video_text    moving_shapes_video_text_64    a window of a clip and a caption of its new frames
+    moving_shapes_image_text    moving_shapes_image_text_64    an image and its caption
+    moving_shapes_joint         moving_shapes_joint_64         80 % of the first, 20 % of the second
+
+Their output features are `video` uint8 [frames, size, size, 3], `text_tokens` int32 [length], ended, with the ids of
+`phenaki_jax.text.byte_tokenizer`, and `prefix_frames` int32 [1]: how many of the first frames are given, and the rest
+is what the caption tells. The lengths of `video` and `text_tokens` are those that the caller asks for.
+
+The datasets are looked for where `seqio.set_tfds_data_dir_override` says.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from phenaki_jax.data.moving_shapes import examples, world
+from phenaki_jax.data.moving_shapes.builder import SIZES, MovingShapes, feature_shapes
+from phenaki_jax.data.tensorflow_stack import seqio, tf
+from phenaki_jax.errors import UserError
+
+OUTPUT_FEATURES = {
+    "video": seqio.ContinuousFeature(dtype=tf.uint8, rank=4),
+    "text_tokens": seqio.Feature(vocabulary=seqio.ByteVocabulary(extra_ids=0), add_eos=True, dtype=tf.int32, rank=1),
+    "prefix_frames": seqio.ContinuousFeature(dtype=tf.int32, rank=1),
+}
+VIDEO_RATE = 0.8
+SHUFFLE_BUFFER = 1024
+
+# A colour changes over the first frames of its segment; a window that begins later than this shows too little of it.
+LATEST_COLOR_CHANGE_OFFSET = 2
+
+_FILES_AT_ONCE = 4
+
+
+class EncodedExamples(seqio.DataSource):
+    """The records of a `moving_shapes` dataset, unparsed: to shuffle and to checkpoint them costs little.
+
+    Seqio shuffles after preprocessing, which here would be decoded frames; this source shuffles by itself, over files
+    and then over records, anew in every epoch. It does not say how many examples there are, because seqio would keep
+    a small dataset in memory, in the order of the first epoch.
+
+    Args:
+      config: name of the dataset's configuration, such as "video_32".
+      shuffle_buffer: records to shuffle among.
+    """
+
+    def __init__(self, config: str, *, shuffle_buffer: int = SHUFFLE_BUFFER) -> None:
+        super().__init__(splits=examples.SPLITS, performs_internal_shuffling=True, caching_permitted=False)
+        self._config = config
+        self._shuffle_buffer = shuffle_buffer
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        """The files of a split.
+
+        Raises:
+          UserError: the dataset is not there.
+        """
+        dataset = f"{MovingShapes.name}/{self._config}:{MovingShapes.VERSION}"
+        # A new loader each time: one remembers the first override of the data folder that it sees.
+        data_dir = seqio.LazyTfdsLoader(dataset).data_dir
+        if data_dir is None:
+            raise UserError(f"found no data_dir, expected the folder that holds {dataset}: set data_dir")
+        folder = f"{data_dir}/{dataset.replace(':', '/')}"
+        files = sorted(tf.io.gfile.glob(f"{folder}/{MovingShapes.name}-{split}.tfrecord-*"))
+        if not files:
+            size = self._config.partition("_")[2]
+            raise UserError(
+                f"found no {split} files in {folder}, expected a dataset: set data_dir to where it is, or make it with "
+                f'python -c "from phenaki_jax.data.moving_shapes.builder import prepare; '
+                f"prepare('{data_dir}', size={size})\""
+            )
+        return files
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """One epoch of `{"record": string}`; with more hosts than files, hosts divide the records instead."""
+        files = self.list_shards(split)
+        shards = shard_info or seqio.ShardInfo(index=0, num_shards=1)
+        by_file = len(files) >= shards.num_shards
+        if by_file:
+            files = files[shards.index :: shards.num_shards]
+        dataset = tf.data.Dataset.from_tensor_slices(files)
+        if shuffle and by_file:
+            dataset = dataset.shuffle(len(files), seed=seed)
+        dataset = dataset.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
+        if not by_file:
+            dataset = dataset.shard(shards.num_shards, shards.index)
+        if shuffle:
+            dataset = dataset.shuffle(self._shuffle_buffer, seed=seed)
+        return dataset.map(lambda record: {"record": record})
+
+
+def video_text_task(size: int = 32, *, prefix_probability: float = 0.5, prefix_frames: int = 5) -> seqio.Task:
+    """Windows of clips with a caption of their new frames, all of which are of one segment.
+
+    An opening is a window within a segment. A continuation begins with given frames, which may be of the segment
+    before, and then shows new ones.
+
+    Args:
+      size: the frame's side in pixels.
+      prefix_probability: how many of the windows are continuations, from 0 to 1.
+      prefix_frames: given frames of a continuation.
+    """
+    windows = functools.partial(
+        _windows_of_clips, size=size, prefix_probability=prefix_probability, prefix_frames=prefix_frames
+    )
+    return _task("video", size, windows)
+
+
+def image_text_task(size: int = 32) -> seqio.Task:
+    """Images, one frame each, with a caption."""
+    return _task("image", size, functools.partial(_image, size=size))
+
+
+def joint_mixture(
+    size: int = 32, *, video_rate: float = VIDEO_RATE, prefix_probability: float = 0.5, prefix_frames: int = 5
+) -> seqio.Mixture:
+    """Video-text and image-text examples; the arguments are those of `video_text_task`.
+
+    Args:
+      size: the frame's side in pixels.
+      video_rate: how many of the examples are videos, from 0 to 1.
+      prefix_probability: how many of the videos are continuations, from 0 to 1.
+      prefix_frames: given frames of a continuation.
+    """
+    videos = video_text_task(size, prefix_probability=prefix_probability, prefix_frames=prefix_frames)
+    rates = [(videos, video_rate), (image_text_task(size), 1 - video_rate)]
+    return seqio.Mixture(_name("joint", size), rates)
+
+
+def register() -> None:
+    """Makes the tasks and mixtures known to seqio by name, once."""
+    for size in SIZES:
+        for task in (video_text_task(size), image_text_task(size)):
+            if task.name not in seqio.TaskRegistry.names():
+                seqio.TaskRegistry.add_provider(task.name, task)
+        mixture = joint_mixture(size)
+        if mixture.name not in seqio.MixtureRegistry.names():
+            seqio.MixtureRegistry.add_provider(mixture.name, mixture)
+
+
+def _name(what: str, size: int) -> str:
+    return f"{MovingShapes.name}_{what}" + ("" if size == SIZES[0] else f"_{size}")
+
+
+def _task(kind: str, size: int, preprocessor: functools.partial) -> seqio.Task:
+    return seqio.Task(
+        _name(f"{kind}_text", size),
+        source=EncodedExamples(f"{kind}_{size}"),
+        preprocessors=[preprocessor],
+        output_features=OUTPUT_FEATURES,
+        shuffle_buffer_size=None,
+    )
+
+
+def _windows_of_clips(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int],
+    *,
+    size: int,
+    prefix_probability: float,
+    prefix_frames: int,
+) -> tf.data.Dataset:
+    # Not in the mapped function, where TensorFlow would wrap the error in pages of its own.
+    _check_window(sequence_length["video"], prefix_probability, prefix_frames)
+    return _window_of_clip(
+        dataset,
+        sequence_length=sequence_length,
+        size=size,
+        prefix_probability=prefix_probability,
+        prefix_frames=prefix_frames,
+    )
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def _window_of_clip(
+    example: dict[str, tf.Tensor],
+    seed: tf.Tensor,
+    sequence_length: Mapping[str, int],
+    *,
+    size: int,
+    prefix_probability: float,
+    prefix_frames: int,
+) -> dict[str, tf.Tensor]:
+    frames = sequence_length["video"]
+    clip = _parse(example["record"], kind="video")
+    prefix_lots, place_lots, offset_lots, wording_lots = _draw_lots(
+        seed, [1, examples.VIDEO_SEGMENTS * world.SEGMENT_FRAMES, world.SEGMENT_FRAMES, clip["captions"].shape[1]]
+    )
+    is_continuation = prefix_lots[0] < prefix_probability
+    given = tf.where(is_continuation, prefix_frames, 0)
+    new = frames - given
+    latest_color_change = tf.where(is_continuation, LATEST_COLOR_CHANGE_OFFSET, 0)
+
+    # [segments, offsets]: where in which segment the new frames may begin.
+    offsets = tf.range(world.SEGMENT_FRAMES)
+    segments = tf.range(examples.VIDEO_SEGMENTS)[:, None]
+    fits = (offsets + new <= world.SEGMENT_FRAMES) & (segments * world.SEGMENT_FRAMES + offsets >= given)
+    changes_color = (clip["motion"] == "changes color")[:, None]
+    allowed = fits & (~changes_color | (offsets <= latest_color_change))
+
+    segment = _choose(fits & tf.reduce_any(allowed, axis=1, keepdims=True), place_lots) // world.SEGMENT_FRAMES
+    offset = _choose(allowed[segment], offset_lots)
+    start = segment * world.SEGMENT_FRAMES + offset - given
+    return {
+        "video": _decode(clip["frames"][start : start + frames], frames, size),
+        "text_tokens": _tokens(clip["captions"][segment], wording_lots, sequence_length["text_tokens"]),
+        "prefix_frames": given[None],
+    }
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def _image(
+    example: dict[str, tf.Tensor], seed: tf.Tensor, sequence_length: Mapping[str, int], *, size: int
+) -> dict[str, tf.Tensor]:
+    image = _parse(example["record"], kind="image")
+    (wording_lots,) = _draw_lots(seed, [image["captions"].shape[1]])
+    return {
+        "video": _decode(image["frames"], 1, size),
+        "text_tokens": _tokens(image["captions"][0], wording_lots, sequence_length["text_tokens"]),
+        "prefix_frames": tf.constant([0]),
+    }
+
+
+def _check_window(frames: int, prefix_probability: float, prefix_frames: int) -> None:
+    if not 0 <= prefix_probability <= 1:
+        raise UserError(f"found prefix_probability {prefix_probability}, expected a share from 0 to 1")
+    if prefix_probability < 1 and not 1 <= frames <= world.SEGMENT_FRAMES:
+        raise UserError(
+            f"found openings of {frames} frames, expected 1 to {world.SEGMENT_FRAMES}, all of one segment: "
+            "ask for fewer frames, or set prefix_probability to 1"
+        )
+    if prefix_probability > 0 and not 1 <= frames - prefix_frames <= world.SEGMENT_FRAMES:
+        raise UserError(
+            f"found continuations of {frames} frames with {prefix_frames} given, expected 1 to {world.SEGMENT_FRAMES} "
+            "new ones, all of one segment: change the frames or prefix_frames, or set prefix_probability to 0"
+        )
+
+
+def _parse(record: tf.Tensor, kind: str) -> dict[str, tf.Tensor]:
+    """What the tasks need of a record, the frames still encoded."""
+    shapes = feature_shapes(kind)
+    return tf.io.parse_single_example(
+        record, {name: tf.io.FixedLenFeature(shapes[name], tf.string) for name in ("frames", "captions", "motion")}
+    )
+
+
+def _draw_lots(seed: tf.Tensor, counts: Sequence[int]) -> list[tf.Tensor]:
+    """Independent uniform numbers from 0 to 1, as many as each choice needs."""
+    return tf.split(tf.random.stateless_uniform([sum(counts)], seed), counts)
+
+
+def _choose(allowed: tf.Tensor, lots: tf.Tensor) -> tf.Tensor:
+    """The index of one of the allowed, all equally likely, counted over the flattened tensor."""
+    return tf.argmax(tf.where(tf.reshape(allowed, [-1]), lots, -1.0), output_type=tf.int32)
+
+
+def _decode(encoded: tf.Tensor, frames: int, size: int) -> tf.Tensor:
+    """PNG [frames] -> uint8 [frames, size, size, 3]; unrolled, since a loop in the graph takes longer than a frame."""
+    video = tf.stack([tf.io.decode_png(frame, channels=3) for frame in tf.unstack(encoded, frames)])
+    return tf.ensure_shape(video, [frames, size, size, 3])
+
+
+def _tokens(wordings: tf.Tensor, lots: tf.Tensor, length: int) -> tf.Tensor:
+    """One of the wordings as ids with the end of text, at most `length` of them."""
+    vocabulary = OUTPUT_FEATURES["text_tokens"].vocabulary
+    ids = vocabulary.encode_tf(wordings[tf.argmax(lots)])
+    return tf.concat([ids[: length - 1], [vocabulary.eos_id]], axis=0)
+
+
+register()

@@ -1,0 +1,70 @@
+"""The mesh, and which logical axis of an array lies on which axis of the mesh: all sharding is decided here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from phenaki_jax.errors import UserError
+
+MESH_AXES = ("replica", "data", "model")
+BATCH_SPEC = PartitionSpec(("replica", "data"))
+
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+
+DATA_PARALLEL: Rules = (("batch", ("replica", "data")),)
+FULLY_SHARDED: Rules = (*DATA_PARALLEL, ("embed", "data"), ("heads", "model"), ("mlp", "model"), ("vocab", "model"))
+RULES = {"data_parallel": DATA_PARALLEL, "fully_sharded": FULLY_SHARDED}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How devices are laid out and arrays cut.
+
+    Attributes:
+      replica: slices that each hold all parameters; they talk over the data-center network.
+      data: devices a batch is divided over within a slice; -1 for all that are left.
+      model: devices a layer is divided over.
+      rules: a name in `RULES`.
+    """
+
+    replica: int = 1
+    data: int = -1
+    model: int = 1
+    rules: str = "data_parallel"
+
+    def __post_init__(self) -> None:
+        if self.rules not in RULES:
+            raise UserError(f"sharding rules {self.rules!r} are unknown; known are {', '.join(RULES)}")
+
+    def make(self) -> Mesh:
+        """The mesh over all devices of all processes.
+
+        Raises:
+          UserError: the axes do not multiply to the number of devices.
+        """
+        devices = jax.device_count()
+        data = devices // (self.replica * self.model) if self.data == -1 else self.data
+        if self.replica * data * self.model != devices:
+            raise UserError(
+                f"mesh replica {self.replica} x data {data} x model {self.model} is not the {devices} devices there are; "
+                "set MeshConfig.data to -1 or to a number that fits"
+            )
+        shape = (self.replica, data, self.model)
+        return Mesh(np.asarray(jax.devices()).reshape(shape), MESH_AXES)
+
+
+def state_shardings(abstract_state: Any, mesh: Mesh, rules: str) -> Any:
+    """A sharding for every array of a state whose parameters carry logical axis names."""
+    table = [(name, axes) for name, axes in RULES[rules]]
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_state), mesh, table)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,121 @@
+"""Training of the C-ViViT tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax.numpy as jnp
+from clu import metrics
+from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
+
+from phenaki_jax.evaluation.metrics import CodeCounts, CodePerplexity, Ratio, count_codes, psnr
+from phenaki_jax.layers import pixels
+from phenaki_jax.tokenizer.config import CViViTConfig
+from phenaki_jax.tokenizer.cvivit import CViViT
+from phenaki_jax.tokenizer.objective import ObjectiveConfig, tokenizer_loss
+from phenaki_jax.training.learner import Batch
+
+
+@flax.struct.dataclass
+class TokenizerMetrics(metrics.Collection):
+    """What is watched while a tokenizer trains."""
+
+    loss: Ratio.from_output("loss")
+    psnr: Ratio.from_output("psnr")
+    psnr_first_frame: Ratio.from_output("psnr_first_frame")
+    quantizer_loss: Ratio.from_output("quantizer_loss")
+    gradient_norm: Ratio.from_output("gradient_norm")
+    codebook_usage: CodeCounts
+    codebook_perplexity: CodePerplexity
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerLearner:
+    """C-ViViT on videos and images alike.
+
+    Attributes:
+      model: sizes of the tokenizer.
+      objective: weights of the loss.
+      dtype: type of the computation.
+    """
+
+    model: CViViTConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    dtype: str = "float32"
+
+    converter = "tokenizer"
+    progress_metrics = ("loss", "psnr", "codebook_usage")
+
+    @property
+    def frames(self) -> int:
+        """Frames of a training clip."""
+        return self.model.frames
+
+    @property
+    def text_length(self) -> int:
+        """Texts are not read; one token is the least that a feed can hold."""
+        return 1
+
+    @property
+    def module(self) -> CViViT:
+        """The Flax module."""
+        return CViViT(self.model, jnp.dtype(self.dtype))
+
+    def describe(self) -> dict[str, Any]:
+        """The model's configuration, as JSON."""
+        return {"kind": "tokenizer", "tokenizer": dataclasses.asdict(self.model)}
+
+    def init_params(self, rng: PRNGKeyArray) -> Any:
+        """Parameters at step 0, boxed with their logical axis names."""
+        side = self.model.frame_size
+        return self.module.init(rng, jnp.zeros((1, self.model.frames, side, side, 3)))["params"]
+
+    def frozen_spec(self) -> Any:
+        """Nothing is frozen."""
+        return {}
+
+    def load_frozen(self) -> Any:
+        """Nothing is frozen."""
+        return {}
+
+    def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
+        """The loss of a batch `video`, `frame_mask`, and the outputs that the metrics are made of."""
+        del frozen, rng
+        video, frame_mask = pixels.to_float(batch["video"]), batch["frame_mask"]
+        reconstruction, quantized = self.module.apply({"params": params}, video)
+        time_mask = self._time_mask(frame_mask)
+        terms = tokenizer_loss(self.objective, video, reconstruction, quantized, frame_mask, time_mask)
+        ones = jnp.ones(())
+        clips = jnp.float32(video.shape[0])
+        counts = count_codes(quantized.indices, time_mask, self.model.quantizer.codebook_size)
+        first = psnr(video[:, :1], reconstruction[:, :1], frame_mask[:, :1])
+        outputs = {
+            "loss": (terms.total, ones),
+            "quantizer_loss": (terms.quantizer, ones),
+            "psnr": (jnp.sum(psnr(video, reconstruction, frame_mask)), clips),
+            "psnr_first_frame": (jnp.sum(first), clips),
+            "code_counts": counts,
+        }
+        return terms.total, outputs
+
+    def evaluate(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, Any]:
+        """The outputs for a batch that is not trained on: the same as in training."""
+        return self.loss(params, frozen, batch, rng)[1]
+
+    def metrics(self) -> type[metrics.Collection]:
+        """What is watched."""
+        return TokenizerMetrics
+
+    def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
+        """Clips, each above its reconstruction."""
+        del frozen, rng
+        video = batch["video"][:8]
+        reconstruction, _ = self.module.apply({"params": params}, pixels.to_float(video))
+        pairs = jnp.stack([video, pixels.to_uint8(reconstruction)], axis=1)
+        return {"reconstruction": pairs.reshape(-1, *video.shape[1:])}
+
+    def _time_mask(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch times"]:
+        """Time steps whose last frame is valid."""
+        return frame_mask[:, :: self.model.temporal_patch]

@@ -1,0 +1,189 @@
+"""Training of the masked transformer, with its text encoder, over the tokens of a frozen C-ViViT."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from clu import metrics
+from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation.metrics import Ratio
+from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.window import PhenakiConfig, all_logits, generate_window
+from phenaki_jax.layers import pixels
+from phenaki_jax.layers.positions import grid_positions
+from phenaki_jax.text.encoder import TextEncoder
+from phenaki_jax.tokenizer.cvivit import CViViT
+from phenaki_jax.training import checkpoints
+from phenaki_jax.training.learner import Batch
+from phenaki_jax.training.tokenizer_learner import TokenizerLearner
+from phenaki_jax.transformer.masking import random_mask
+from phenaki_jax.transformer.model import MaskedTransformer
+from phenaki_jax.transformer.objective import masked_loss
+
+
+@flax.struct.dataclass
+class TransformerMetrics(metrics.Collection):
+    """What is watched while a masked transformer trains; losses in nats for each masked token."""
+
+    loss: Ratio.from_output("loss")
+    accuracy: Ratio.from_output("accuracy")
+    loss_video: Ratio.from_output("loss_video")
+    loss_image: Ratio.from_output("loss_image")
+    loss_prefixed: Ratio.from_output("loss_prefixed")
+    loss_null_text: Ratio.from_output("loss_null_text")
+    null_text_rate: Ratio.from_output("null_text_rate")
+    gradient_norm: Ratio.from_output("gradient_norm")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerLearner:
+    """Masked modelling of video tokens given text; images, videos and clips with a given prefix in one batch.
+
+    Attributes:
+      model: the tokenizer (frozen), the text encoder and the transformer.
+      tokenizer_workdir: folder of the tokenizer's training.
+      null_text_rate: share of examples whose text is replaced by the null text (Phenaki drops 10 %).
+      sampling: how the samples that one looks at are drawn.
+      dtype: type of the computation.
+    """
+
+    model: PhenakiConfig
+    tokenizer_workdir: str
+    null_text_rate: float = 0.1
+    sampling: SamplingConfig = SamplingConfig()
+    dtype: str = "float32"
+
+    converter = "transformer"
+    progress_metrics = ("loss", "accuracy")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.null_text_rate < 1:
+            raise UserError(
+                f"null_text_rate {self.null_text_rate} must be at least 0 and below 1; the paper drops 0.1 of the texts"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Frames of a training clip."""
+        return self.model.tokenizer.frames
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a text."""
+        return self.model.text.length
+
+    def describe(self) -> dict[str, Any]:
+        """The configurations of the three models, as JSON."""
+        return {"kind": "transformer", **dataclasses.asdict(self.model)}
+
+    def init_params(self, rng: PRNGKeyArray) -> Any:
+        """Parameters at step 0, boxed with their logical axis names."""
+        text_rng, transformer_rng = jax.random.split(rng)
+        positions = grid_positions(*self.model.token_shape)[None]
+        tokens = jnp.zeros(positions.shape[:2], jnp.int32)
+        text = jnp.zeros((1, self.text_length), jnp.int32)
+        embeddings = jnp.zeros((1, self.text_length, self.model.text.width))
+        transformer = MaskedTransformer(self.model.transformer).init(
+            transformer_rng, tokens, positions, tokens == 0, embeddings, text == 0, jnp.zeros(1, bool)
+        )
+        text_encoder = TextEncoder(self.model.text).init(text_rng, text, text == 0)
+        return {"text": text_encoder["params"], "transformer": transformer["params"]}
+
+    def frozen_spec(self) -> Any:
+        """Shapes of the tokenizer's parameters."""
+        learner = TokenizerLearner(self.model.tokenizer)
+        return {"tokenizer": jax.eval_shape(lambda: nn.unbox(learner.init_params(jax.random.key(0))))}
+
+    def load_frozen(self) -> Any:
+        """The tokenizer's parameters, from the last checkpoint of its training.
+
+        Raises:
+          UserError: there is no checkpoint, or it is of a tokenizer with another configuration.
+        """
+        described = checkpoints.read_description(self.tokenizer_workdir)
+        wanted = TokenizerLearner(self.model.tokenizer).describe()
+        checkpoints.check_description(described, wanted, self.tokenizer_workdir)
+        return {"tokenizer": checkpoints.read_params(self.tokenizer_workdir)["params"]}
+
+    def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
+        """The loss of a batch and the outputs that the metrics are made of.
+
+        Args:
+          params: of "text" and "transformer".
+          frozen: parameters of "tokenizer".
+          batch: `video`, `frame_mask`, `prefix_frames`, `text_tokens` and `text_mask`.
+          rng: randomness of masks, dropped texts and dropout.
+        """
+        return self._loss(params, frozen, batch, rng, deterministic=False)
+
+    def evaluate(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, Any]:
+        """The outputs for a batch that is not trained on: as in training, without dropout."""
+        return self._loss(params, frozen, batch, rng, deterministic=True)[1]
+
+    def metrics(self) -> type[metrics.Collection]:
+        """What is watched."""
+        return TransformerMetrics
+
+    def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
+        """Clips of the batch's captions, drawn from nothing."""
+        texts, mask = batch["text_tokens"][:8], batch["text_mask"][:8]
+        side = self.model.tokenizer.frame_size
+        nothing = jnp.zeros((texts.shape[0], 0, side, side, 3), jnp.uint8)
+        return {"sample": generate_window(self.model, self.sampling, params | frozen, texts, mask, nothing, rng)}
+
+    def _loss(
+        self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray, *, deterministic: bool
+    ) -> tuple[Array, dict[str, Any]]:
+        config, dtype = self.model, jnp.dtype(self.dtype)
+        mask_rng, drop_rng, dropout_rng = jax.random.split(rng, 3)
+        tokenizer = CViViT(config.tokenizer)
+        tokens = tokenizer.apply({"params": frozen["tokenizer"]}, pixels.to_float(batch["video"]), method="encode")
+        tokens = jax.lax.stop_gradient(tokens).reshape(tokens.shape[0], -1)
+        token_mask = self._valid_tokens(batch["frame_mask"])
+        candidates = token_mask & ~config.known_tokens(batch["prefix_frames"])
+        masked, _ = random_mask(mask_rng, candidates)
+        drop_text = jax.random.uniform(drop_rng, (tokens.shape[0],)) < self.null_text_rate
+        text_encoder = TextEncoder(config.text, dtype)
+        embeddings = text_encoder.apply({"params": params["text"]}, batch["text_tokens"], batch["text_mask"])
+        logits = all_logits(
+            config,
+            params["transformer"],
+            jnp.where(masked, config.transformer.mask_token, tokens),
+            token_mask,
+            embeddings,
+            batch["text_mask"],
+            drop_text,
+            dtype,
+            deterministic=deterministic,
+            rngs={"dropout": dropout_rng},
+        )
+        sums = masked_loss(logits, tokens, masked)
+        loss = jnp.sum(sums.cross_entropy) / jnp.sum(sums.masked)
+        image = jnp.sum(batch["frame_mask"], axis=1) == 1
+        prefixed = batch["prefix_frames"] > 0
+
+        def loss_of(which: Bool[Array, " batch"]) -> tuple[Array, Array]:
+            return jnp.sum(sums.cross_entropy * which), jnp.sum(sums.masked * which)
+
+        outputs = {
+            "loss": loss_of(~drop_text | drop_text),
+            "accuracy": (jnp.sum(sums.correct), jnp.sum(sums.masked)),
+            "loss_video": loss_of(~image & ~prefixed & ~drop_text),
+            "loss_image": loss_of(image & ~drop_text),
+            "loss_prefixed": loss_of(prefixed & ~drop_text),
+            "loss_null_text": loss_of(drop_text),
+            "null_text_rate": (jnp.sum(drop_text), jnp.float32(drop_text.shape[0])),
+        }
+        return loss, outputs
+
+    def _valid_tokens(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch length"]:
+        times = frame_mask[:, :: self.model.tokenizer.temporal_patch]
+        rows, columns = self.model.tokenizer.grid()
+        return jnp.repeat(times, rows * columns, axis=1)

@@ -1,0 +1,62 @@
+"""What a masked video-token transformer is made of, checked when it is put together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.layers.stack import StackConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of the masked transformer (Phenaki, section 2.2 and appendix).
+
+    Attributes:
+      codebook_size: number of video codes; that of the tokenizer.
+      text_width: features of the text embeddings it reads.
+      layers: transformer layers.
+      width: features of a token.
+      heads: attention heads.
+      mlp_width: hidden features of the MLP.
+      dropout: see `StackConfig`.
+      remat: see `StackConfig`.
+    """
+
+    codebook_size: int = 8192
+    text_width: int = 4096
+    layers: int = 24
+    width: int = 2048
+    heads: int = 32
+    mlp_width: int = 8192
+    dropout: float = 0.0
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.codebook_size < 2:
+            raise UserError(f"codebook size {self.codebook_size} must be that of the tokenizer, at least 2")
+        self.stack  # noqa: B018  (its sizes are checked when it is made)
+
+    @property
+    def stack(self) -> StackConfig:
+        """The transformer stack in these sizes."""
+        return StackConfig(
+            self.layers, self.width, self.heads, self.mlp_width, cross_attention=True, dropout=self.dropout, remat=self.remat
+        )
+
+    @property
+    def mask_token(self) -> int:
+        """The id that stands for "not known yet": one past the last code."""
+        return self.codebook_size
+
+    def check_codebook(self, tokenizer_codebook_size: int) -> None:
+        """Refuses a tokenizer with another codebook.
+
+        Raises:
+          UserError: names both sizes.
+        """
+        if tokenizer_codebook_size != self.codebook_size:
+            raise UserError(
+                f"the transformer's codebook_size is {self.codebook_size} but the tokenizer has {tokenizer_codebook_size} codes; "
+                "set TransformerConfig.codebook_size to the tokenizer's"
+            )

@@ -1,0 +1,76 @@
+"""The bidirectional masked transformer over video tokens, with cross-attention to text (Phenaki, section 2.2)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from phenaki_jax.layers import positions as positions_lib
+from phenaki_jax.layers.linear import linear
+from phenaki_jax.layers.stack import Stack
+from phenaki_jax.transformer.config import TransformerConfig
+
+
+class MaskedTransformer(nn.Module):
+    """Predicts the codes of masked video tokens from those that are known and from text."""
+
+    config: TransformerConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        video_tokens: Int[Array, "batch length"],
+        token_positions: Int[Array, "#batch length 3"],
+        token_mask: Bool[Array, "batch length"],
+        text_embeddings: Float[Array, "batch text_length text_width"],
+        text_mask: Bool[Array, "batch text_length"],
+        drop_text: Bool[Array, " batch"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch length codes"]:
+        """Logits over the codebook for every position.
+
+        Args:
+          video_tokens: codes, and `config.mask_token` where they are to be predicted.
+          token_positions: (time, row, column) of each token.
+          token_mask: False for padding, which nothing attends to.
+          text_embeddings: of a text encoder.
+          text_mask: False for padding.
+          drop_text: where True the text is replaced by the learned null text (classifier-free guidance).
+          deterministic: False while training with dropout.
+        """
+        config = self.config
+        null_text = self.param(
+            "null_text",
+            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("text_embed",)),
+            (config.text_width,),
+        )
+        dropped = drop_text[:, None]
+        first = jnp.arange(text_mask.shape[1])[None, :] == 0
+        context = jnp.where(dropped[..., None], null_text.astype(self.dtype), text_embeddings.astype(self.dtype))
+        context_mask = jnp.where(dropped, first, text_mask)
+
+        embedding = self.param(
+            "embedding",
+            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed")),
+            (config.codebook_size + 1, config.width),
+        )
+        tokens = embedding.astype(self.dtype)[video_tokens]
+        tokens += positions_lib.sinusoidal_embedding(token_positions, config.width).astype(self.dtype)
+        tokens = nn.with_logical_constraint(tokens, ("batch", "length", "embed"))
+        tokens = Stack(config.stack, self.dtype, name="stack")(
+            tokens,
+            angles=positions_lib.rotary_angles(token_positions, config.stack.head_width),
+            mask=token_mask[:, None, None, :],
+            context=context,
+            context_mask=context_mask[:, None, None, :],
+            deterministic=deterministic,
+        )
+        head = self.param(
+            "head",
+            nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "vocab")),
+            (config.width, config.codebook_size),
+        )
+        return linear(tokens, head).astype(jnp.float32)

@@ -1,0 +1,36 @@
+"""One small `moving_shapes` on disk for all tests of this room."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.data.moving_shapes.examples import ExampleSet
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallDataset:
+    """Where it is, and what its splits hold."""
+
+    data_dir: pathlib.Path
+    videos: ExampleSet = ExampleSet("video", "train", size=32, seed=3, count=70)
+    test_videos: ExampleSet = ExampleSet("video", "test", size=32, seed=3, count=62)
+    images: ExampleSet = ExampleSet("image", "train", size=32, seed=3, count=80)
+    test_images: ExampleSet = ExampleSet("image", "test", size=32, seed=3, count=20)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
+    """The dataset of 32 x 32 pixels, made once."""
+    small = SmallDataset(tmp_path_factory.mktemp("tfds"))
+    prepare(
+        small.data_dir,
+        size=32,
+        train_videos=small.videos.count,
+        test_videos=small.test_videos.count,
+        train_images=small.images.count,
+        test_images=small.test_images.count,
+        seed=small.videos.seed,
+    )
+    return small

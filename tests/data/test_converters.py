@@ -1,0 +1,64 @@
+"""Model features: of one length, with masks that are True on what is there."""
+
+import numpy as np
+import pytest
+
+from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter
+from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
+from phenaki_jax.errors import UserError
+
+LENGTHS = {"video": 5, "text_tokens": 6, "prefix_frames": 1}
+
+
+def task_examples(frames: int) -> tf.data.Dataset:
+    """One example of as many frames, of which the pixels are 1, 2, 3... by frame."""
+    pixels = np.arange(1, frames + 1, dtype=np.uint8)[:, None, None, None]
+    example = {
+        "video": np.broadcast_to(pixels, (frames, 2, 2, 3)),
+        "text_tokens": np.array([7, 8, 1], np.int32),
+        "prefix_frames": np.array([3], np.int32),
+    }
+    return tf.data.Dataset.from_tensors(example)
+
+
+def convert(converter: seqio.FeatureConverter, frames: int) -> dict[str, np.ndarray]:
+    lengths = {name: LENGTHS[name] for name in converter.TASK_FEATURES}
+    (converted,) = tfds.as_numpy(converter(task_examples(frames), lengths))
+    return converted
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5])
+def test_videos_are_padded_in_time_and_the_mask_says_where(frames: int) -> None:
+    converted = convert(TokenizerFeatureConverter(), frames)
+    assert set(converted) == {"video", "frame_mask"}
+    assert converted["video"].dtype == np.uint8
+    expected = [1, 2, 3, 4, 5][:frames] + [0] * (5 - frames)
+    np.testing.assert_array_equal(converted["video"], np.broadcast_to(np.reshape(expected, (5, 1, 1, 1)), (5, 2, 2, 3)))
+    np.testing.assert_array_equal(converted["frame_mask"], np.arange(5) < frames)
+
+
+def test_transformer_features_have_text_with_its_mask_and_a_number_of_given_frames() -> None:
+    converted = convert(TransformerFeatureConverter(), 1)
+    np.testing.assert_array_equal(converted["text_tokens"], [7, 8, 1, 0, 0, 0])
+    np.testing.assert_array_equal(converted["text_mask"], [True, True, True, False, False, False])
+    np.testing.assert_array_equal(converted["frame_mask"], [True, False, False, False, False])
+    assert converted["prefix_frames"].shape == ()
+    assert converted["prefix_frames"] == 3
+    assert converted["text_tokens"].dtype == converted["prefix_frames"].dtype == np.int32
+
+
+def test_shapes_are_known_before_an_example_is_read() -> None:
+    spec = TransformerFeatureConverter()(task_examples(3), LENGTHS).element_spec
+    assert {name: tuple(tensor.shape) for name, tensor in spec.items()} == {
+        "video": (5, 2, 2, 3),
+        "frame_mask": (5,),
+        "text_tokens": (6,),
+        "text_mask": (6,),
+        "prefix_frames": (),
+    }
+
+
+@pytest.mark.parametrize("converter", [TokenizerFeatureConverter, TransformerFeatureConverter])
+def test_packing_is_refused(converter: type[seqio.FeatureConverter]) -> None:
+    with pytest.raises(UserError, match="never packed"):
+        converter(pack=True)

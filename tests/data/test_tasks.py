@@ -1,0 +1,227 @@
+"""What the tasks cut from clips and say of it, in which order, and what they refuse."""
+
+import collections
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from phenaki_jax.data import tasks
+from phenaki_jax.data.moving_shapes import world
+from phenaki_jax.data.moving_shapes.examples import ExampleSet, example_scene
+from phenaki_jax.data.tensorflow_stack import seqio, tfds
+from phenaki_jax.errors import UserError
+from phenaki_jax.text.byte_tokenizer import EOS_ID, FIRST_BYTE_ID
+from tests.data.conftest import SmallDataset
+
+LENGTHS = {"video": 11, "text_tokens": 64, "prefix_frames": 1}
+
+
+@pytest.fixture(autouse=True)
+def data_dir_of_seqio(dataset: SmallDataset) -> Iterator[None]:
+    seqio.set_tfds_data_dir_override(str(dataset.data_dir))
+    yield
+    seqio.set_tfds_data_dir_override(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A training example traced back to where it was cut from; `segment` and `offset` are of its first new frame."""
+
+    clip: int
+    start: int
+    prefix_frames: int
+    caption: str
+    scene: world.Scene
+
+    @property
+    def segment(self) -> world.Segment:
+        return self.scene.segments[self.segment_index]
+
+    @property
+    def segment_index(self) -> int:
+        return (self.start + self.prefix_frames) // world.SEGMENT_FRAMES
+
+    @property
+    def offset(self) -> int:
+        return (self.start + self.prefix_frames) % world.SEGMENT_FRAMES
+
+
+def read(task: seqio.Task, *, epochs: int = 1, **options: object) -> list[dict[str, np.ndarray]]:
+    return list(tfds.as_numpy(task.get_dataset(LENGTHS, num_epochs=epochs, **{"seed": 0, **options})))
+
+
+def text(tokens: np.ndarray) -> str:
+    assert tokens[-1] == EOS_ID
+    return bytes(tokens[:-1] - FIRST_BYTE_ID).decode()
+
+
+def trace(videos: ExampleSet, read_examples: list[dict[str, np.ndarray]]) -> list[Window]:
+    """Finds every window among all that the rendered clips hold; raises KeyError where the pixels are not theirs."""
+    scenes = [example_scene(videos, index) for index in range(videos.count)]
+    places = {}
+    for clip, scene in enumerate(scenes):
+        frames = world.render(scene, videos.size)
+        for start in range(len(frames) - LENGTHS["video"] + 1):
+            places[frames[start : start + LENGTHS["video"]].tobytes()] = clip, start
+    windows = []
+    for example in read_examples:
+        clip, start = places[example["video"].tobytes()]
+        windows.append(
+            Window(clip, start, int(example["prefix_frames"][0]), text(example["text_tokens"]), scenes[clip])
+        )
+    return windows
+
+
+@pytest.fixture(scope="module")
+def windows(dataset: SmallDataset) -> list[Window]:
+    """Thirty epochs of the video task."""
+    seqio.set_tfds_data_dir_override(str(dataset.data_dir))
+    return trace(dataset.videos, read(tasks.video_text_task(), epochs=30))
+
+
+def test_windows_are_rendered_frames_and_their_caption_is_of_the_segment_of_the_new_ones(windows: list[Window]) -> None:
+    for window in windows:
+        assert window.caption in world.captions(window.segment)
+
+
+def test_new_frames_are_all_of_one_segment(windows: list[Window]) -> None:
+    for window in windows:
+        assert window.offset + LENGTHS["video"] - window.prefix_frames <= world.SEGMENT_FRAMES
+
+
+def test_half_of_the_windows_are_continuations_of_five_frames(windows: list[Window]) -> None:
+    counts = collections.Counter(window.prefix_frames for window in windows)
+    assert set(counts) == {0, 5}
+    assert 0.45 < counts[5] / len(windows) < 0.55
+
+
+def test_windows_begin_wherever_they_may_and_nowhere_else(windows: list[Window]) -> None:
+    found: dict[tuple[bool, bool], set[tuple[int, int]]] = collections.defaultdict(set)
+    for window in windows:
+        found[window.prefix_frames > 0, window.segment.motion == "changes color"].add(
+            (window.segment_index, window.offset)
+        )
+    assert found[False, False] == set(itertools.product(range(3), (0, 1)))
+    assert found[False, True] == set(itertools.product(range(3), (0,)))
+    assert found[True, False] == {(0, 5), (0, 6), *itertools.product((1, 2), range(7))}
+    assert found[True, True] == set(itertools.product((1, 2), range(3)))
+
+
+def test_every_wording_is_used(windows: list[Window]) -> None:
+    wordings = collections.Counter(world.captions(window.segment).index(window.caption) for window in windows)
+    assert set(wordings) == set(range(12))
+    assert max(wordings.values()) < 1.4 * min(wordings.values())
+
+
+def test_every_epoch_shows_every_clip_once_in_another_order_and_with_other_windows(
+    dataset: SmallDataset, windows: list[Window]
+) -> None:
+    count = dataset.videos.count
+    epochs = [windows[start : start + count] for start in range(0, len(windows), count)]
+    orders = [[window.clip for window in epoch] for epoch in epochs]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert len(set(map(tuple, orders))) == len(orders)
+    assert len({tuple(sorted((window.clip, window.start) for window in epoch)) for epoch in epochs}) == len(epochs)
+
+
+@pytest.mark.parametrize(("prefix_probability", "prefix_frames"), [(0.0, 5), (1.0, 5), (1.0, 3)])
+def test_prefixes_are_as_long_and_as_frequent_as_asked(
+    dataset: SmallDataset, prefix_probability: float, prefix_frames: int
+) -> None:
+    task = tasks.video_text_task(prefix_probability=prefix_probability, prefix_frames=prefix_frames)
+    windows = trace(dataset.videos, read(task))
+    assert {window.prefix_frames for window in windows} == {prefix_frames if prefix_probability else 0}
+    assert all(window.caption in world.captions(window.segment) for window in windows)
+
+
+def test_test_split_is_read_in_one_order_where_it_is_not_shuffled(dataset: SmallDataset) -> None:
+    first, second = (
+        [window.clip for window in trace(dataset.test_videos, read(tasks.video_text_task(), **options))]
+        for options in ({"split": "test", "shuffle": False}, {"split": "test", "shuffle": False, "seed": 1})
+    )
+    assert first == second
+    assert sorted(first) == list(range(dataset.test_videos.count))
+
+
+def test_seed_decides_order_windows_and_wordings(dataset: SmallDataset) -> None:
+    first, same, other = (trace(dataset.videos, read(tasks.video_text_task(), seed=seed)) for seed in (0, 0, 1))
+    assert first == same
+    assert [window.clip for window in first] != [window.clip for window in other]
+    by_clip = {window.clip: window for window in other}
+    assert any(by_clip[window.clip].start != window.start for window in first)
+    assert any(by_clip[window.clip].caption != window.caption for window in first)
+
+
+def test_images_are_one_frame_with_their_caption(dataset: SmallDataset) -> None:
+    scenes = [example_scene(dataset.images, index) for index in range(dataset.images.count)]
+    rendered = {world.render(scene, 32).tobytes(): scene for scene in scenes}
+    read_examples = read(tasks.image_text_task())
+    assert len(read_examples) == len(scenes)
+    for example in read_examples:
+        assert example["video"].shape == (1, 32, 32, 3)
+        assert text(example["text_tokens"]) in world.captions(rendered[example["video"].tobytes()].segments[0])
+        np.testing.assert_array_equal(example["prefix_frames"], [0])
+
+
+def test_mixture_is_four_fifths_videos() -> None:
+    mixed = seqio.get_mixture_or_task("moving_shapes_joint").get_dataset(LENGTHS, seed=0)
+    videos = [len(example["video"]) == LENGTHS["video"] for example in tfds.as_numpy(mixed.take(1000))]
+    assert 0.76 < np.mean(videos) < 0.84
+
+
+def test_overlong_captions_keep_their_end() -> None:
+    for example in tfds.as_numpy(tasks.video_text_task().get_dataset({**LENGTHS, "text_tokens": 8}, seed=0).take(5)):
+        assert example["text_tokens"].shape == (8,)
+        assert example["text_tokens"][-1] == EOS_ID
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 40])
+def test_hosts_share_the_clips_of_every_epoch_between_them(dataset: SmallDataset, hosts: int) -> None:
+    """With more hosts than files, single records are dealt out."""
+    assert len(tasks.video_text_task().source.list_shards("train")) == 16
+    seen = [
+        window.clip
+        for index in range(hosts)
+        for window in trace(dataset.videos, read(tasks.video_text_task(), shard_info=seqio.ShardInfo(index, hosts)))
+    ]
+    assert sorted(seen) == list(range(dataset.videos.count))
+
+
+def test_all_names_are_registered_and_registering_again_changes_nothing() -> None:
+    tasks.register()
+    suffixes = ("", "_64")
+    assert {f"moving_shapes_joint{suffix}" for suffix in suffixes} <= set(seqio.MixtureRegistry.names())
+    for kind, suffix in itertools.product(("video", "image"), suffixes):
+        assert f"moving_shapes_{kind}_text{suffix}" in seqio.TaskRegistry.names()
+
+
+def test_a_dataset_that_is_not_there_is_named_with_the_way_to_make_it(tmp_path: pathlib.Path) -> None:
+    seqio.set_tfds_data_dir_override(str(tmp_path))
+    with pytest.raises(UserError, match=r"no train files in .*video_64/1.0.0, .* make it with .*size=64") as error:
+        tasks.video_text_task(64).get_dataset(LENGTHS)
+    assert "\n" not in str(error.value)
+
+
+def test_no_data_dir_at_all_is_an_error() -> None:
+    seqio.set_tfds_data_dir_override(None)
+    with pytest.raises(UserError, match="found no data_dir"):
+        tasks.video_text_task().get_dataset(LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "message"),
+    [
+        (13, {}, "openings of 13 frames, expected 1 to 12"),
+        (18, {"prefix_probability": 1.0}, "continuations of 18 frames with 5 given, expected 1 to 12 new ones"),
+        (5, {}, "continuations of 5 frames with 5 given"),
+        (11, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share from 0 to 1"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(frames: int, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        tasks.video_text_task(**options).get_dataset({**LENGTHS, "video": frames})
+    assert "\n" not in str(error.value)
