@@ -63,10 +63,10 @@ demo: $(READY)
 	$(RUN) -m phenaki_jax.cli.main demo --out $(DEMO)
 
 test: lint
-	$(RUN) -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(RUN) -m pytest -m 'not slow' --timeout 600 -n 2 --dist loadfile
 
 test-slow: $(READY)
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow --timeout 3600
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

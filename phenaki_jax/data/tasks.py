@@ -34,6 +34,8 @@ LATEST_COLOR_CHANGE_OFFSET = 2
 
 _FILES_AT_ONCE = 4
 
+_Seed = tuple[tf.Tensor, tf.Tensor]
+
 
 class EncodedExamples(seqio.DataSource):
     """The records of a `moving_shapes` dataset, unparsed: to shuffle and to checkpoint them costs little.
@@ -191,7 +193,7 @@ def _windows_of_clips(
 @seqio.map_over_dataset(num_seeds=1)
 def _window_of_clip(
     example: dict[str, tf.Tensor],
-    seed: tf.Tensor,
+    seed: _Seed,
     sequence_length: Mapping[str, int],
     *,
     size: int,
@@ -227,7 +229,7 @@ def _window_of_clip(
 
 @seqio.map_over_dataset(num_seeds=1)
 def _image(
-    example: dict[str, tf.Tensor], seed: tf.Tensor, sequence_length: Mapping[str, int], *, size: int
+    example: dict[str, tf.Tensor], seed: _Seed, sequence_length: Mapping[str, int], *, size: int
 ) -> dict[str, tf.Tensor]:
     image = _parse(example["record"], kind="image")
     (wording_lots,) = _draw_lots(seed, [image["captions"].shape[1]])
@@ -261,7 +263,7 @@ def _parse(record: tf.Tensor, kind: str) -> dict[str, tf.Tensor]:
     )
 
 
-def _draw_lots(seed: tf.Tensor, counts: Sequence[int]) -> list[tf.Tensor]:
+def _draw_lots(seed: _Seed, counts: Sequence[int]) -> list[tf.Tensor]:
     """Independent uniform numbers from 0 to 1, as many as each choice needs."""
     return tf.split(tf.random.stateless_uniform([sum(counts)], seed), counts)
 

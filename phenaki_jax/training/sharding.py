@@ -13,7 +13,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from phenaki_jax.errors import UserError
 
 MESH_AXES = ("replica", "data", "model")
-BATCH_SPEC = PartitionSpec(("replica", "data"))
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
@@ -59,10 +58,24 @@ class MeshConfig:
         return Mesh(np.asarray(jax.devices()).reshape(shape), MESH_AXES)
 
 
-def state_shardings(abstract_state: Any, mesh: Mesh, rules: str) -> Any:
-    """A sharding for every array of a state whose parameters carry logical axis names."""
-    table = [(name, axes) for name, axes in RULES[rules]]
-    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_state), mesh, table)
+def parameter_shardings(boxed_params: Any, mesh: Mesh, rules: str) -> Any:
+    """A sharding for every parameter, from the logical axis names it is boxed with."""
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed_params), mesh, list(RULES[rules]))
+
+
+def shardings_like(tree: Any, parameter_shardings: Any, otherwise: NamedSharding) -> Any:
+    """Gives what mirrors a parameter in another tree (an optimizer's moments) that parameter's sharding.
+
+    A leaf mirrors the parameter whose path its own path ends with; scalars and all else get `otherwise`.
+    """
+    known = {tuple(map(str, path)): place for path, place in jax.tree_util.tree_leaves_with_path(parameter_shardings)}
+
+    def find(path: Any, leaf: Any) -> NamedSharding:
+        names = tuple(map(str, path))
+        matches = (known[names[start:]] for start in range(len(names)) if names[start:] in known)
+        return next(matches, otherwise) if leaf.ndim else otherwise
+
+    return jax.tree_util.tree_map_with_path(find, tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

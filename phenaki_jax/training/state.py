@@ -1,11 +1,19 @@
-"""All that training changes, in one place."""
+"""All that training changes, in one place, and how it begins."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
-from jaxtyping import Array, Int, PRNGKeyArray
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from phenaki_jax.training import sharding
+from phenaki_jax.training.learner import Batch, Learner
 
 
 @flax.struct.dataclass
@@ -17,11 +25,67 @@ class TrainState:
       params: what is trained.
       frozen: parameters of frozen parts (the tokenizer of the transformer), so that a checkpoint is complete.
       optimizer: state of the optimizer.
-      seed: of all randomness; step `i` uses it folded with `i`.
+      seed: of all randomness; step `i` uses its key folded with `i`.
     """
 
     step: Int[Array, ""]
     params: Any
     frozen: Any
     optimizer: Any
-    seed: PRNGKeyArray
+    seed: Int[Array, ""]
+
+
+def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: Mesh, rules: str) -> TrainState:
+    """Shapes, types and shardings of a state, without computing it; also what a checkpoint is restored into."""
+    boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
+    params = nn.unbox(boxed)
+    whole = sharding.replicated(mesh)
+    shardings = sharding.parameter_shardings(boxed, mesh, rules)
+    optimizer = jax.eval_shape(transform.init, params)
+
+    def place(leaf: jax.ShapeDtypeStruct, where: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return TrainState(
+        step=scalar,
+        params=jax.tree.map(place, params, shardings),
+        frozen=jax.tree.map(lambda leaf: place(leaf, whole), learner.frozen_spec()),
+        optimizer=jax.tree.map(place, optimizer, sharding.shardings_like(optimizer, shardings, whole)),
+        seed=scalar,
+    )
+
+
+def initial_state(learner: Learner, transform: optax.GradientTransformation, seed: int, spec: TrainState) -> TrainState:
+    """The state at step 0, laid out as the spec says; reads frozen parameters from where they were trained."""
+
+    def make(seed: Array) -> tuple[Any, Any]:
+        params = nn.unbox(learner.init_params(jax.random.key(seed)))
+        return params, transform.init(params)
+
+    places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer))
+    params, optimizer = jax.jit(make, out_shardings=places)(jnp.asarray(seed, jnp.int32))
+    frozen = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, learner.load_frozen())
+    scalars = [jax.device_put(jnp.asarray(value, jnp.int32), spec.step.sharding) for value in (0, seed)]
+    return TrainState(scalars[0], params, frozen, optimizer, scalars[1])
+
+
+def train_step(
+    learner: Learner, transform: optax.GradientTransformation, state: TrainState, batch: Batch
+) -> tuple[TrainState, Any]:
+    """One step: the new state, and a `clu.metrics.Collection` of what was seen before it."""
+    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    gradient_of = jax.grad(learner.loss, has_aux=True)
+    gradients, outputs = gradient_of(state.params, state.frozen, batch, rng)
+    updates, optimizer = transform.update(gradients, state.optimizer, state.params)
+    outputs["gradient_norm"] = (optax.global_norm(gradients), jnp.ones(()))
+    metrics = learner.metrics().single_from_model_output(**outputs)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, optimizer=optimizer), metrics
+
+
+def eval_step(learner: Learner, state: TrainState, batch: Batch, index: Int[Array, ""]) -> Any:
+    """A `clu.metrics.Collection` for the `index`-th batch of an evaluation; the state stays as it is."""
+    rng = jax.random.fold_in(jax.random.key(state.seed + 1), index)
+    outputs = learner.evaluate(state.params, state.frozen, batch, rng)
+    return learner.metrics().single_from_model_output(**outputs, gradient_norm=(jnp.zeros(()), jnp.zeros(())))

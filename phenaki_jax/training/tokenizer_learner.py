@@ -1,7 +1,5 @@
 """Training of the C-ViViT tokenizer."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

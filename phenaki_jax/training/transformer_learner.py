@@ -1,7 +1,5 @@
 """Training of the masked transformer, with its text encoder, over the tokens of a frozen C-ViViT."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -37,7 +37,7 @@ _COVERAGE_RAMP = (0.2, 0.8)
 # Pixels farther than this from the centre, in radii of the disc of equal area, are not the shape.
 _REACH = 1.7
 _POLAR_RADII, _POLAR_ANGLES = 12, 48
-_TEMPLATE_RADII = (0.15, 0.19, 0.24, 0.29)
+_TEMPLATE_RADII = tuple(np.linspace(world.SMALLEST_RADIUS, world.LARGEST_RADIUS, 4).tolist())
 # Renderings are also matched after so many passes of a 1 2 1 filter, as reconstructed frames are blurred.
 _TEMPLATE_SOFTENING = (0, 2)
 # After so many turns of 2 pi / n the shape looks the same; shapes that never change are left out.
@@ -196,8 +196,10 @@ def _estimate_background(pixels: np.ndarray) -> np.ndarray:
 
     Pixels that the shape hides take the median of the others: it suffices, as coverage there hardly depends on it.
     """
-    brightest = pixels.max(axis=-1)
-    muted = (brightest < _BACKGROUND_BRIGHTEST) & (brightest - pixels.min(axis=-1) < _BACKGROUND_CHROMA)
+    red, green, blue = np.moveaxis(pixels, -1, 0)  # much faster than a maximum over so short an axis
+    brightest = np.maximum(np.maximum(red, green), blue)
+    chroma = brightest - np.minimum(np.minimum(red, green), blue)
+    muted = (brightest < _BACKGROUND_BRIGHTEST) & (chroma < _BACKGROUND_CHROMA)
     count = muted.sum(axis=0)
     mean = np.einsum("thw,thwc->hwc", muted.astype(np.float32), pixels) / np.maximum(count, 1)[..., None]
     known = _erode(2 * count >= len(pixels))
@@ -217,7 +219,8 @@ def _find_colors(pixels: np.ndarray, background: np.ndarray) -> tuple[np.ndarray
     """The shape's colour per frame, [frames, 3], and whether the frame shows a shape at all, [frames]."""
     frames, size = pixels.shape[:2]
     flat = pixels.reshape(frames, size * size, 3)
-    contrast = np.linalg.norm(flat - background.reshape(1, size * size, 3), axis=-1)
+    difference = flat - background.reshape(1, size * size, 3)
+    contrast = np.sqrt(np.einsum("tpc,tpc->tp", difference, difference))
     rank = size * size - max(int(_CORE_SHARE * size * size), 1)
     strongest = np.partition(contrast, rank, axis=1)[:, rank, None]
     core = (contrast >= _CORE_CONTRAST * strongest).astype(np.float32)
@@ -348,6 +351,8 @@ def _refine_angle(errors: np.ndarray, shape: str) -> np.ndarray:
 
 def _name_colors(times: np.ndarray, rgb: np.ndarray) -> tuple[str, str]:
     """Names of the colours before and after, from the `world.SEGMENT_FRAMES` frames at either end of the clip."""
+    if times[-1] - times[0] < world.SEGMENT_FRAMES:
+        return _fit_color_change(times, rgb)
     head = times < times[0] + world.SEGMENT_FRAMES
     tail = times > times[-1] - world.SEGMENT_FRAMES
     color, _ = _fit_color_change(times[head], rgb[head])

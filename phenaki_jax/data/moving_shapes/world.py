@@ -40,14 +40,14 @@ VIDEO_COLORS = tuple(color for color in COLORS if color not in IMAGE_ONLY_COLORS
 VIDEO_SHAPES = tuple(shape for shape in SHAPES if shape not in IMAGE_ONLY_SHAPES)
 
 SEGMENT_FRAMES = 12
-SPEED = 0.036
+SPEED = 0.03
 TURN_RATE = np.deg2rad(14.0)
-GROWTH_RATE = 1.05
-BOUNCE_HEIGHT = 0.17
+GROWTH_RATE = 1.045
+BOUNCE_HEIGHT = 0.16
 BOUNCE_FRAMES = 6
 COLOR_CHANGE_FRAMES = 6
-RADIUS_RANGE = (0.15, 0.23)
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.135, 0.31
+RADIUS_RANGE = (0.21, 0.28)
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.18, 0.34
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +133,8 @@ def held_out_combinations() -> frozenset[tuple[str, str, str]]:
 def sample_background(rng: np.random.Generator) -> Background:
     """A random backdrop, always darker and less saturated than any shape."""
     base = rng.uniform(35, 80)
-    first = base + rng.uniform(-10, 10, size=3)
-    second = first + rng.choice([-1, 1]) * rng.uniform(10, 25) + rng.uniform(-5, 5, size=3)
+    first = base + rng.uniform(-8, 8, size=3)
+    second = first + rng.choice([-1, 1]) * rng.uniform(8, 18) + rng.uniform(-4, 4, size=3)
     return Background(
         kind=str(rng.choice(["plain", "gradient", "stripes", "checks"])),
         first_rgb=_rgb(first),
@@ -167,17 +167,21 @@ def sample_scene(
     Raises:
       ValueError: no motion is possible (everything is forbidden).
     """
+    allowed = [
+        (color, shape, motion)
+        for color in colors
+        for shape in shapes
+        for motion in MOTIONS
+        if can_move(shape, motion) and (color, shape, motion) not in forbidden
+    ]
+    if first is None and not allowed:
+        raise ValueError(f"no clip is possible with {len(forbidden)} combinations forbidden")
+    color, shape, motion = first or allowed[rng.integers(len(allowed))]
     for _ in range(1000):
-        if first is None:
-            color, shape, motion = str(rng.choice(colors)), str(rng.choice(shapes)), str(rng.choice(MOTIONS))
-            if not can_move(shape, motion) or (color, shape, motion) in forbidden:
-                continue
-        else:
-            color, shape, motion = first
         scene = _try_scene(rng, color, shape, motion, segments, forbidden, colors)
         if scene is not None:
             return scene
-    raise ValueError(f"no clip of {segments} segments is possible from {first} with {len(forbidden)} combinations forbidden")
+    raise ValueError(f"no clip of {segments} segments begins with a {color} {shape} that {motion}")
 
 
 def sample_image(rng: np.random.Generator, *, color: str, shape: str) -> Scene:
@@ -249,7 +253,7 @@ def _rgb(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _sample_rgb(rng: np.random.Generator, color: str) -> tuple[float, float, float]:
-    return _rgb(np.array(COLORS[color]) + rng.uniform(-8, 8, size=3))
+    return _rgb(np.array(COLORS[color]) + rng.uniform(-6, 6, size=3))
 
 
 def _sample_angle(rng: np.random.Generator) -> float:
@@ -270,7 +274,7 @@ def _try_scene(
         radius = rng.uniform(SMALLEST_RADIUS, LARGEST_RADIUS / GROWTH_RATE**SEGMENT_FRAMES)
     if motion == "shrinks":
         radius = rng.uniform(SMALLEST_RADIUS * GROWTH_RATE**SEGMENT_FRAMES, LARGEST_RADIUS)
-    x, y = rng.uniform(0.15, 0.85, size=2)
+    x, y = rng.uniform(0.18, 0.82, size=2)
     pose = Pose(x=x, y=y, radius=radius, angle=_sample_angle(rng), rgb=_sample_rgb(rng, color))
     made: list[Segment] = []
     poses: list[Pose] = []

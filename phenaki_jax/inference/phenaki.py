@@ -1,0 +1,160 @@
+"""The way to use a trained model: load it, make video from text, and tokenize."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Int, Key, UInt8
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config
+from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
+from phenaki_jax.inference.window import PhenakiConfig, generate_window
+from phenaki_jax.layers import pixels
+from phenaki_jax.text.byte_tokenizer import ByteTokenizer
+from phenaki_jax.tokenizer.config import CViViTConfig
+from phenaki_jax.tokenizer.cvivit import CViViT
+
+
+class Phenaki:
+    """A model with its parameters on the default device.
+
+        model = Phenaki.load("model")
+        video = model.generate("a red circle moves right")      # uint8 [1, frames, height, width, 3]
+
+    Args:
+      config: of all three models, or of a tokenizer, which cannot draw but reconstruct.
+      params: trees of arrays for "tokenizer" and, for all three models, "text" and "transformer".
+      metadata: how to sample, and what else is known.
+    """
+
+    def __init__(
+        self, config: PhenakiConfig | CViViTConfig, params: dict[str, Any], metadata: ModelMetadata | None = None
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer_config(config)
+        self.metadata = metadata or ModelMetadata()
+        self.params = jax.device_put(params)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Phenaki:
+        """Reads an exported model.
+
+        Raises:
+          UserError: see `load_exported`.
+        """
+        return cls(*load_exported(folder))
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        seed: int = 0,
+        frames: int | None = None,
+        sampling: SamplingConfig | None = None,
+        start: UInt8[np.ndarray, "*stories start_frames height width 3"] | None = None,
+    ) -> UInt8[np.ndarray, "prompts frames height width 3"]:
+        """Draws a video for each prompt; the one at index i is that of its prompt alone with `seed + i`.
+
+        Args:
+          prompts: what the videos show, by a single prompt each.
+          seed: the same gives the same videos.
+          frames: their length, `start` included; None for one window.
+          sampling: how tokens are drawn; None for what the model was exported with.
+          start: frames they begin with, as `video_files.fit_frames` gives them, for all or for each; an image is one.
+
+        Raises:
+          UserError: a prompt is empty or too long, the start does not fit, or the model is a tokenizer alone.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if start is not None and start.ndim == 4:
+            start = np.broadcast_to(start, (len(prompts), *start.shape))
+        given = 0 if start is None else start.shape[1]
+        if frames is not None and frames <= given:
+            raise UserError(f"found frames {frames}, expected more than the {given} that the video begins with")
+        scenes = [Scene(prompt, frames=None if frames is None else frames - given) for prompt in prompts]
+        asked = {} if sampling is None else dataclasses.asdict(sampling)
+        stories = [Story((scene,), seed=seed + index, **asked) for index, scene in enumerate(scenes)]
+        told = list(tell_stories(self, stories, start))
+        return np.concatenate(told if start is None else [start, *told], axis=1)
+
+    def tell(
+        self, story: Story, start: UInt8[np.ndarray, "start_frames height width 3"] | None = None
+    ) -> Iterator[UInt8[np.ndarray, "new_frames height width 3"]]:
+        """Draws a story window by window; see `tell_stories`."""
+        return tell_story(self, story, start)
+
+    def draw_windows(
+        self,
+        prompts: Sequence[str],
+        prefix: UInt8[np.ndarray, "batch given height width 3"],
+        rngs: Key[Array, " batch"],
+        sampling: SamplingConfig,
+    ) -> UInt8[np.ndarray, "batch frames height width 3"]:
+        """Draws one window for each prompt, from 0 or 1 + k * temporal_patch given frames.
+
+        Raises:
+          UserError: a prompt is empty or too long, or the model is a tokenizer alone.
+        """
+        if isinstance(self.config, CViViTConfig):
+            raise UserError("found a tokenizer alone, expected a model with a transformer: export one trained on text")
+        tokens, mask = ByteTokenizer().encode_batch(prompts, self.config.text.length)
+        return np.asarray(_draw_windows(self.config, sampling, self.params, tokens, mask, prefix, rngs))
+
+    def encode(
+        self, video: UInt8[np.ndarray, "batch frames height width 3"]
+    ) -> Int[np.ndarray, "batch times rows columns"]:
+        """Tokens of videos of any 1 + k * temporal_patch frames.
+
+        Raises:
+          UserError: pixels that are not uint8, or a length or size that the patches do not cover.
+        """
+        pixels.check_uint8("video", video)
+        return np.asarray(_encode(self.tokenizer, self.params["tokenizer"], video))
+
+    def decode(
+        self, tokens: Int[np.ndarray, "batch times rows columns"]
+    ) -> UInt8[np.ndarray, "batch frames height width 3"]:
+        """Videos of tokens."""
+        return np.asarray(_decode(self.tokenizer, self.params["tokenizer"], tokens))
+
+    def reconstruct(
+        self, video: UInt8[np.ndarray, "frames height width 3"]
+    ) -> UInt8[np.ndarray, "frames height width 3"]:
+        """A video of any 1 + k * temporal_patch frames as its tokens show it."""
+        return self.decode(self.encode(video[None]))[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw_windows(
+    config: PhenakiConfig,
+    sampling: SamplingConfig,
+    params: Any,
+    text_tokens: Int[Array, "batch text_length"],
+    text_mask: Bool[Array, "batch text_length"],
+    prefix: UInt8[Array, "batch given height width 3"],
+    rngs: Key[Array, " batch"],
+) -> UInt8[Array, "batch frames height width 3"]:
+    """Windows with a key each, so that none depends on what else is drawn with it."""
+
+    def one(tokens: Array, mask: Array, given: Array, rng: Array) -> Array:
+        return generate_window(config, sampling, params, tokens[None], mask[None], given[None], rng)[0]
+
+    return jax.vmap(one)(text_tokens, text_mask, prefix, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(config: CViViTConfig, params: Any, video: UInt8[Array, "..."]) -> Int[Array, "..."]:
+    return CViViT(config).apply({"params": params}, pixels.to_float(video), method="encode")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(config: CViViTConfig, params: Any, tokens: Int[Array, "..."]) -> UInt8[Array, "..."]:
+    return pixels.to_uint8(CViViT(config).apply({"params": params}, tokens, method="decode"))

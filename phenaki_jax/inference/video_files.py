@@ -1,0 +1,286 @@
+"""Videos and pictures in files: read whole, fitted to a model, and written as frames come, complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import imageio_ffmpeg
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, ImageSequence
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.tokenizer.config import CViViTConfig
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+PICTURE_SUFFIXES = (".gif", ".png", ".jpg", ".jpeg")
+OUTPUT_SUFFIXES = (".mp4", ".gif", ".png")
+
+SMALLEST_SHOWN_SIDE = 256
+"""Frames with a smaller side are scaled up to at least this when written, so that people can see them."""
+
+_DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def read_video(path: str | Path) -> tuple[UInt8[np.ndarray, "frames height width 3"], float | None]:
+    """Reads all frames of a video, an animated GIF or a picture.
+
+    Returns:
+      The frames, and how many are shown per second: None for a single picture.
+
+    Raises:
+      UserError: the file is not there, cannot be read, holds no frame, or has a suffix that is not known.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES):
+        expected = ", ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
+        raise UserError(f"{path}: found suffix {suffix!r}, expected one of {expected}; convert the file to one of these")
+    if not path.is_file():
+        raise UserError(f"{path}: found no file, expected a video or a picture; check the path")
+    try:
+        return _read_with_ffmpeg(path) if suffix in VIDEO_SUFFIXES else _read_with_pillow(path)
+    except _DAMAGED as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason[:200]}): expected a whole {suffix} file") from error
+
+
+def _read_with_ffmpeg(path: Path) -> tuple[np.ndarray, float | None]:
+    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
+    with contextlib.closing(reader):
+        metadata = next(reader)
+        width, height = metadata["size"]
+        frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+    if not frames:
+        raise ValueError("it holds no frame")
+    return np.stack(frames), float(metadata["fps"])
+
+
+def _read_with_pillow(path: Path) -> tuple[np.ndarray, float | None]:
+    frames, milliseconds = [], []
+    with Image.open(path) as image:
+        for frame in ImageSequence.Iterator(image):
+            frames.append(np.asarray(ImageOps.exif_transpose(frame).convert("RGB")))
+            milliseconds.append(frame.info.get("duration") or 100)
+    if len(frames) == 1:
+        return frames[0][None], None
+    # Where frames are alike, a GIF holds one of them and shows it for longer.
+    shortest = min(milliseconds)
+    repeats = [round(duration / shortest) for duration in milliseconds]
+    return np.repeat(np.stack(frames), repeats, axis=0), 1000 / shortest
+
+
+def fit_frames(
+    frames: UInt8[np.ndarray, "frames height width 3"], config: CViViTConfig, *, trim: bool = False
+) -> UInt8[np.ndarray, "kept {config.frame_size} {config.frame_size} 3"]:
+    """Crops frames to the square in their middle and resizes them to a model's frames.
+
+    Args:
+      frames: of any size.
+      config: the tokenizer that is to read them.
+      trim: whether frames at the end are dropped where the length is not 1 + k * temporal_patch.
+
+    Raises:
+      UserError: a length that is not 1 + k * temporal_patch and is not to be trimmed; says which are possible.
+    """
+    count, height, width, _ = frames.shape
+    if trim and count:
+        count = 1 + (count - 1) // config.temporal_patch * config.temporal_patch
+    config.times(count)
+    side, wanted = min(height, width), config.frame_size
+    top, left = (height - side) // 2, (width - side) // 2
+    square = frames[:count, top : top + side, left : left + side]
+    if side == wanted:
+        return square
+    # The mean over a box gives back exactly what VideoWriter has scaled up.
+    method = Image.Resampling.BOX if side > wanted else Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(frame).resize((wanted, wanted), method)) for frame in square])
+
+
+def film_strips(videos: UInt8[np.ndarray, "rows frames height width 3"]) -> UInt8[np.ndarray, "tall wide 3"]:
+    """Videos below each other, the frames of each side by side."""
+    rows, frames, height, width, channels = videos.shape
+    return videos.transpose(0, 2, 1, 3, 4).reshape(rows * height, frames * width, channels)
+
+
+def check_output(path: str | Path, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> Path:
+    """Refuses, before any work is done, a file that could not be written in the end.
+
+    Raises:
+      UserError: the suffix is unknown, the folder is not there or not writable, or a folder has that name.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path}: found suffix {path.suffix!r}, expected one of {', '.join(suffixes)}; change the name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: found that {path.parent} is not writable, expected a writable folder; choose another")
+    return path
+
+
+@contextlib.contextmanager
+def told_errors(path: Path) -> Iterator[None]:
+    """Turns an error of the operating system while writing, as on a full or read-only disk, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).splitlines()[0]
+        raise UserError(f"{path} cannot be written ({reason}): free some space or choose another place") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` at the end; where an error ends it, nothing stays."""
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield unfinished
+        with told_errors(path):
+            unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_video(
+    path: str | Path, frames: UInt8[np.ndarray, "frames height width 3"], fps: float, scale: int | None = None
+) -> None:
+    """Writes frames as a video (.mp4), an animation (.gif) or a film strip (.png); see `VideoWriter`."""
+    with VideoWriter(path, fps, scale) as writer:
+        writer.append(frames)
+
+
+class VideoWriter:
+    """A file that frames are appended to as they come; it appears when it is complete.
+
+    An .mp4 is H.264, which wants even sides: the last row or column of odd ones is doubled. A .gif repeats forever and
+    shows frames for whole hundredths of a second. A .png shows all frames side by side. The last two are held in memory
+    until they are complete; write long stories to .mp4.
+
+    Args:
+      path: where to; the suffix says what.
+      fps: frames per second.
+      scale: each pixel becomes a square of this side; None for the smallest that brings frames to 256 pixels.
+
+    Raises:
+      UserError: see `check_output`; on leaving, no frame was appended, or writing failed.
+    """
+
+    def __init__(self, path: str | Path, fps: float, scale: int | None = None) -> None:
+        self._path = check_output(path)
+        if not 0 < fps <= 1000:
+            raise UserError(f"found {fps} frames per second, expected more than 0 and at most 1000; 8 is usual")
+        if scale is not None and scale < 1:
+            raise UserError(f"found scale {scale}, expected at least 1")
+        self._fps = fps
+        self._scale = scale
+        self._encoder: _Encoder | None = None
+        self._file = contextlib.ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        self._unfinished = self._file.enter_context(whole_file(self._path))
+        return self
+
+    def append(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> None:
+        """Adds frames; all of a file have one size."""
+        if not len(frames):
+            return
+        scale = self._scale or -(-SMALLEST_SHOWN_SIDE // min(frames.shape[1:3]))
+        frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
+        if self._encoder is None:
+            encoder = {".mp4": _Mp4, ".gif": _Gif, ".png": _FilmStrip}[self._path.suffix.lower()]
+            self._encoder = encoder(self._unfinished, self._fps)
+            self._file.callback(self._encoder.stop)
+        with told_errors(self._path):
+            self._encoder.append(frames)
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self._file.__exit__(*error)
+            return
+        with self._file:
+            if self._encoder is None:
+                raise UserError(f"{self._path}: found no frame to write, expected at least one")
+            with told_errors(self._path):
+                self._encoder.finish()
+
+
+class _Encoder(Protocol):
+    """One kind of file."""
+
+    def append(self, frames: np.ndarray) -> None:
+        """Takes frames."""
+
+    def finish(self) -> None:
+        """Completes the file; raises OSError where it could not be written."""
+
+    def stop(self) -> None:
+        """Lets go of everything, whether the file is complete or not."""
+
+
+class _Mp4:
+    """H.264 through a process of ffmpeg, which gets raw frames through a pipe."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def append(self, frames: np.ndarray) -> None:
+        _, height, width, _ = frames.shape
+        frames = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
+        if self._process is None:
+            self._process = self._start(*frames.shape[1:3])
+        try:
+            self._process.stdin.write(np.ascontiguousarray(frames).data)  # type: ignore[union-attr]
+        except BrokenPipeError:
+            self.finish()
+
+    def _start(self, height: int, width: int) -> subprocess.Popen[bytes]:
+        raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:.6g}", "-i", "-"]
+        coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded, str(self._path)]
+        # A process group of its own: Ctrl-C is for us, and we stop it.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
+
+    def finish(self) -> None:
+        _, said = self._process.communicate()  # type: ignore[union-attr]
+        if self._process.returncode:  # type: ignore[union-attr]
+            lines = said.decode(errors="replace").strip().splitlines()
+            raise OSError(lines[-1] if lines else "ffmpeg was stopped")
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+class _Pictures:
+    """Frames kept until the file is complete."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._frames: list[np.ndarray] = []
+
+    def append(self, frames: np.ndarray) -> None:
+        self._frames.extend(frames)
+
+    def stop(self) -> None:
+        self._frames.clear()
+
+
+class _Gif(_Pictures):
+    def finish(self) -> None:
+        first, *others = (Image.fromarray(frame).quantize(dither=Image.Dither.NONE) for frame in self._frames)
+        milliseconds = max(1, round(100 / self._fps)) * 10
+        first.save(self._path, save_all=True, append_images=others, duration=milliseconds, loop=0)
+
+
+class _FilmStrip(_Pictures):
+    def finish(self) -> None:
+        Image.fromarray(film_strips(np.stack(self._frames)[None])).save(self._path)

@@ -1,0 +1,164 @@
+"""Checkpoints: state, data position and what the run is, complete or not there (orbax CheckpointManager).
+
+    workdir/checkpoints/<step>/{state,description}    written by orbax, renamed when complete
+    workdir/data_position/<step>/                     written before it, so that it is there whenever the state is
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from phenaki_jax import __version__
+from phenaki_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from phenaki_jax.data.feed import Feed
+    from phenaki_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many of the last ones stay.
+    """
+
+    def __init__(self, workdir: str | Path, keep: int = 2) -> None:
+        self._workdir = Path(workdir).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
+
+    def latest_step(self) -> int | None:
+        """The step of the last complete checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, feed: Feed, description: dict[str, Any]) -> None:
+        """Writes a checkpoint of everything a run continues from, in the background."""
+        step = int(state.step)
+        if step == self._manager.latest_step():
+            return
+        positions = self._workdir / "data_position"
+        feed.save(positions / str(step))
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                description=ocp.args.JsonSave({**description, "phenaki_jax": __version__}),
+            ),
+        )
+        kept = {str(kept) for kept in self._manager.all_steps()} | {str(step)}
+        if jax.process_index() == 0:
+            for position in positions.iterdir():
+                if position.name not in kept:
+                    shutil.rmtree(position, ignore_errors=True)
+
+    def restore(self, spec: TrainState, feed: Feed, description: dict[str, Any]) -> TrainState:
+        """The state of the last checkpoint, and the feed moved to where it was then.
+
+        Raises:
+          UserError: the checkpoint is of another configuration, or damaged.
+        """
+        step = self._manager.latest_step()
+        folder = self._workdir / "checkpoints" / str(step)
+        check_description(read_description(self._workdir), description, self._workdir)
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(spec)))
+        except Exception as error:
+            raise _damaged(folder, error) from error
+        feed.restore(self._workdir / "data_position" / str(step))
+        return restored["state"]
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the folder."""
+        self._manager.close()
+
+
+def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
+    """The folder of a run's checkpoint of this step, or of its last one.
+
+    Raises:
+      UserError: there is none; says what was looked for and how a checkpoint comes about.
+    """
+    root = Path(workdir).absolute() / "checkpoints"
+    steps = sorted(int(path.name) for path in root.glob("*") if path.name.isdigit()) if root.is_dir() else []
+    if not steps:
+        raise UserError(f"found no checkpoint in {root}, expected that of a training; run phenaki train --workdir {workdir} first")
+    if step is not None and step not in steps:
+        raise UserError(f"found no checkpoint of step {step} in {root}, expected one of {', '.join(map(str, steps))}")
+    return root / str(steps[-1] if step is None else step)
+
+
+def read_description(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
+    """What the run of a checkpoint is: its kind, configurations and package version.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    folder = latest_checkpoint(workdir, step)
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(folder / "description")
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def read_params(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
+    """All parameters of a checkpoint, trained and frozen, as NumPy arrays in host memory.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    folder = latest_checkpoint(workdir, step)
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(folder / "state").item_metadata.tree
+            wanted = {name: tree[name] for name in ("params", "frozen") if tree.get(name)}
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            return checkpointer.restore(
+                folder / "state", args=ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+            )
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def check_description(found: dict[str, Any], wanted: dict[str, Any], workdir: str | Path) -> None:
+    """Refuses a checkpoint of another configuration.
+
+    Raises:
+      UserError: names the first settings that differ, with both values.
+    """
+    differences = _differences(found, wanted)
+    if differences:
+        raise UserError(
+            f"the checkpoint in {workdir} has {'; '.join(differences[:3])}: "
+            "use the configuration it was trained with, or another workdir"
+        )
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return [
+            line
+            for key in wanted
+            for line in _differences(found.get(key), wanted[key], f"{name}.{key}" if name else key)
+        ]
+    same = list(found) == list(wanted) if isinstance(wanted, tuple) and found is not None else found == wanted
+    return [] if same else [f"{name} = {found!r}, not {wanted!r}"]
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"the checkpoint {folder} cannot be read ({reason}); delete that folder to go on from the one before, or restore it"
+    )

@@ -1,0 +1,86 @@
+"""Where metrics and pictures of a run go: TensorBoard, and plain files that reports are made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import imageio.v3 as imageio
+import jax
+import numpy as np
+from clu import metric_writers
+from jaxtyping import UInt8
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """Writes to `workdir`: TensorBoard events, `metrics.jsonl`, and grids of videos under `images`.
+
+    Args:
+      workdir: the run's folder.
+      first_step: what was logged after it, by a run that was cut off, is forgotten.
+    """
+
+    def __init__(self, workdir: Path, first_step: int) -> None:
+        self._workdir = workdir
+        self._is_first_process = jax.process_index() == 0
+        if not self._is_first_process:
+            return
+        workdir.mkdir(parents=True, exist_ok=True)
+        kept = [entry for entry in read_metrics(workdir) if entry["step"] <= first_step]
+        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        unfinished = workdir / f"{METRICS_FILE}.incomplete"
+        unfinished.write_text(text)
+        unfinished.rename(workdir / METRICS_FILE)
+        self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Adds the metrics of a step, of kind "train" or "eval"."""
+        if not self._is_first_process:
+            return
+        self._writer.write_scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+        with (self._workdir / METRICS_FILE).open("a") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+
+    def write_videos(self, step: int, videos: Mapping[str, UInt8[jax.Array, "rows frames height width 3"]]) -> None:
+        """Adds videos as pictures: a row each, frames from left to right."""
+        if not self._is_first_process:
+            return
+        for name, video in videos.items():
+            picture = film_strips(np.asarray(video))
+            self._writer.write_images(step, {name: picture[None]})
+            folder = self._workdir / "images"
+            folder.mkdir(exist_ok=True)
+            imageio.imwrite(folder / f"{name}_{step:07d}.png", picture)
+
+    def last_evaluation(self) -> dict[str, float]:
+        """The metrics of the last evaluation that was logged."""
+        evaluations = [entry for entry in read_metrics(self._workdir) if entry["kind"] == "eval"]
+        last = evaluations[-1] if evaluations else {}
+        return {name: value for name, value in last.items() if name not in ("kind", "step")}
+
+    def close(self) -> None:
+        """Flushes."""
+        if self._is_first_process:
+            self._writer.flush()
+            self._writer.close()
+
+
+def film_strips(videos: UInt8[np.ndarray, "rows frames height width 3"]) -> UInt8[np.ndarray, "tall wide 3"]:
+    """Videos below each other, the frames of each side by side."""
+    rows, frames, height, width, channels = videos.shape
+    return videos.transpose(0, 2, 1, 3, 4).reshape(rows * height, frames * width, channels)
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """All metrics of a run, in the order of their steps; a last line that was cut off is left out."""
+    file = workdir / METRICS_FILE
+    entries = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries

@@ -1,0 +1,248 @@
+"""The training loop: knows the learner's protocol and nothing of any model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from phenaki_jax.data.feed import Feed, make_feed
+from phenaki_jax.errors import UserError
+from phenaki_jax.training import state as state_lib
+from phenaki_jax.training.checkpoints import Checkpoints
+from phenaki_jax.training.learner import Learner
+from phenaki_jax.training.log import RunLog
+from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.sharding import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+      mixture: name of a seqio mixture or task to train on.
+      eval_mixture: the one whose test split is evaluated on.
+      data_dir: folder of the TFDS datasets.
+      batch_size: examples of a step, over all devices.
+    """
+
+    mixture: str
+    eval_mixture: str
+    data_dir: str
+    batch_size: int
+
+    def feed(self, learner: Learner, mesh: jax.sharding.Mesh, seed: int, *, train: bool) -> Feed:
+        """The feed of training examples, endless and shuffled, or of test examples, in order and once."""
+        return make_feed(
+            mixture=self.mixture if train else self.eval_mixture,
+            split="train" if train else "test",
+            batch_size=self.batch_size,
+            frames=learner.frames,
+            text_length=learner.text_length,
+            converter=learner.converter,
+            seed=seed,
+            mesh=mesh,
+            data_dir=self.data_dir,
+            shuffle=train,
+            repeat=train,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """What happens when, in steps.
+
+    Attributes:
+      steps: length of the training.
+      log_every: metrics to the terminal and the log.
+      checkpoint_every: state and data position to disk.
+      eval_every: metrics of test examples.
+      images_every: videos to look at.
+      eval_batches: test batches of an evaluation.
+    """
+
+    steps: int
+    log_every: int = 50
+    checkpoint_every: int = 500
+    eval_every: int = 500
+    images_every: int = 500
+    eval_batches: int = 10
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or min(self.log_every, self.checkpoint_every, self.eval_every, self.images_every) < 1:
+            raise UserError(f"{self} needs every number to be at least 1")
+
+
+def train(
+    learner: Learner,
+    optimizer: OptimizerConfig,
+    data: DataConfig,
+    schedule: Schedule,
+    workdir: str | Path,
+    *,
+    seed: int = 0,
+    mesh_config: MeshConfig | None = None,
+    configuration: str = "",
+) -> dict[str, float]:
+    """Trains until `schedule.steps`, from the last checkpoint in `workdir` where there is one.
+
+    What a run resumes from, in this order: the last complete checkpoint in `workdir` (state, data position); else the
+    learner's initial parameters, frozen ones read from where they were trained.
+
+    Args:
+      learner: what is trained.
+      optimizer: how.
+      data: on what.
+      schedule: for how long, and what happens in between.
+      workdir: where checkpoints, metrics and pictures go.
+      seed: of initialisation, data order and all randomness of the steps.
+      mesh_config: how devices are laid out; all of them in one row by default.
+      configuration: the text of the configuration, kept in checkpoints for people to read.
+
+    Returns:
+      The metrics of the last evaluation.
+
+    Raises:
+      UserError: settings that do not fit, or a loss that is not finite.
+      KeyboardInterrupt: interrupted; a checkpoint of the last step has been written.
+    """
+    mesh_config = mesh_config or MeshConfig()
+    mesh = mesh_config.make()
+    feed = data.feed(learner, mesh, seed, train=True)
+
+    transform = optimizer.make(jax.eval_shape(learner.init_params, jax.random.key(0)))
+    spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules)
+    checkpoints = Checkpoints(workdir)
+    description = learner.describe()
+    if checkpoints.latest_step() is None:
+        state = state_lib.initial_state(learner, transform, seed, spec)
+    else:
+        state = checkpoints.restore(spec, feed, description)
+
+    step_function = jax.jit(functools.partial(state_lib.train_step, learner, transform), donate_argnums=0)
+    eval_function = jax.jit(functools.partial(state_lib.eval_step, learner))
+    image_function = jax.jit(learner.images)
+    merge = jax.jit(lambda first, second: first.merge(second))
+
+    first_step = int(state.step)
+    log = RunLog(Path(workdir), first_step)
+    seen: Any = None
+    evaluated = log.last_evaluation()
+    with jax.set_mesh(mesh), _stop_requests() as stop, _progress(first_step, schedule.steps) as progress:
+        for step in range(first_step + 1, schedule.steps + 1):
+            batch = next(feed)
+            state, metrics = step_function(state, batch)
+            seen = metrics if seen is None else merge(seen, metrics)
+            last = step == schedule.steps or stop.requested
+
+            if step % schedule.log_every == 0 or step % schedule.checkpoint_every == 0 or last:
+                values = _finite(seen, step, workdir)
+                log.write("train", step, values)
+                shown = {name: f"{values[name]:.3g}" for name in learner.progress_metrics}
+                progress.show(step, shown)
+                seen = None
+            progress.advance()
+            if step % schedule.images_every == 0 or step == schedule.steps:
+                rng = jax.random.fold_in(jax.random.key(seed), step)
+                log.write_videos(step, image_function(state.params, state.frozen, batch, rng))
+            if step % schedule.eval_every == 0 or step == schedule.steps:
+                evaluated = _evaluate(eval_function, merge, state, data.feed(learner, mesh, seed, train=False), schedule)
+                log.write("eval", step, evaluated)
+            if step % schedule.checkpoint_every == 0 or last:
+                checkpoints.save(state, feed, {**description, "configuration": configuration})
+            if stop.requested:
+                break
+
+    checkpoints.close()
+    log.close()
+    if stop.requested and int(state.step) < schedule.steps:
+        raise KeyboardInterrupt(f"stopped after step {int(state.step)}, which is saved; the same command goes on from it")
+    return evaluated
+
+
+def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: Schedule) -> dict[str, float]:
+    seen: Any = None
+    for index, batch in zip(range(schedule.eval_batches), feed, strict=False):
+        metrics = eval_function(state, batch, np.int32(index))
+        seen = metrics if seen is None else merge(seen, metrics)
+    if seen is None:
+        raise UserError("the test split is smaller than one batch; make batch_size smaller or the test split larger")
+    return {name: float(value) for name, value in seen.compute().items() if np.isfinite(value) and name != "gradient_norm"}
+
+
+def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
+    """The metrics as numbers; a loss or gradient that is not finite ends the training."""
+    values = {name: float(value) for name, value in seen.compute().items()}
+    broken = [name for name in ("loss", "gradient_norm") if not np.isfinite(values[name])]
+    if broken:
+        raise UserError(
+            f"{broken[0]} is {values[broken[0]]} at step {step}; the last good checkpoint stays in {workdir}: "
+            "go on from it with a lower learning_rate or a smaller clip"
+        )
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+@dataclasses.dataclass
+class _Stop:
+    requested: bool = False
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[_Stop]:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after this step; a second one stops at once."""
+    stop = _Stop()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+        print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
+
+    try:
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever owns that one handles signals
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, first_step: int, steps: int) -> None:
+        self._steps = steps
+        self._bar = tqdm(initial=first_step, total=steps, unit="step", disable=not sys.stderr.isatty(), leave=True)
+
+    def show(self, step: int, values: dict[str, str]) -> None:
+        """Tells the metrics that matter."""
+        self._bar.set_postfix(values)
+        if self._bar.disable and jax.process_index() == 0:
+            print(f"step {step}/{self._steps}", *(f"{name} {value}" for name, value in values.items()), flush=True)
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._bar.update()
+
+
+@contextlib.contextmanager
+def _progress(first_step: int, steps: int) -> Iterator[_Progress]:
+    progress = _Progress(first_step, steps)
+    try:
+        yield progress
+    finally:
+        progress._bar.close()
