@@ -191,6 +191,7 @@ def _windows_of_clips(
 
 
 @seqio.map_over_dataset(num_seeds=1)
+@tf.autograph.experimental.do_not_convert
 def _window_of_clip(
     example: dict[str, tf.Tensor],
     seed: _Seed,
@@ -228,6 +229,7 @@ def _window_of_clip(
 
 
 @seqio.map_over_dataset(num_seeds=1)
+@tf.autograph.experimental.do_not_convert
 def _image(
     example: dict[str, tf.Tensor], seed: _Seed, sequence_length: Mapping[str, int], *, size: int
 ) -> dict[str, tf.Tensor]:

@@ -101,12 +101,23 @@ class Phenaki:
         """Draws one window for each prompt, from 0 or 1 + k * temporal_patch given frames.
 
         Raises:
+          UserError: see `check_prompts`.
+        """
+        tokens, mask = self._tokens(prompts)
+        return np.asarray(_draw_windows(self.config, sampling, self.params, tokens, mask, prefix, rngs))
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuses what cannot be drawn.
+
+        Raises:
           UserError: a prompt is empty or too long, or the model is a tokenizer alone.
         """
+        self._tokens(prompts)
+
+    def _tokens(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(self.config, CViViTConfig):
             raise UserError("found a tokenizer alone, expected a model with a transformer: export one trained on text")
-        tokens, mask = ByteTokenizer().encode_batch(prompts, self.config.text.length)
-        return np.asarray(_draw_windows(self.config, sampling, self.params, tokens, mask, prefix, rngs))
+        return ByteTokenizer().encode_batch(prompts, self.config.text.length)
 
     def encode(
         self, video: UInt8[np.ndarray, "batch frames height width 3"]

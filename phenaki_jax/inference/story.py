@@ -96,6 +96,9 @@ class WindowModel(Protocol):
     tokenizer: CViViTConfig
     metadata: ModelMetadata
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuses with a UserError what cannot be drawn, before anything is."""
+
     def draw_windows(
         self,
         prompts: Sequence[str],
@@ -169,7 +172,7 @@ def tell_stories(
       The new frames of each window; those of `start` are not among them.
 
     Raises:
-      UserError: stories that differ in more than prompts and seed, or frames that the model does not take.
+      UserError: stories that differ in more than prompts and seed, or prompts or frames that the model does not take.
     """
     lengths = {tuple((scene.windows, scene.frames) for scene in story.scenes) for story in stories}
     samplings = {story.sampling(model.metadata.sampling) for story in stories}
@@ -186,6 +189,7 @@ def tell_stories(
             f"found start frames as {list(start.shape)}, expected [{len(stories)}, any, {side}, {side}, 3]; "
             "see phenaki_jax.inference.video_files.fit_frames"
         )
+    model.check_prompts([scene.prompt for story in stories for scene in story.scenes])
     return _windows(model, stories, samplings.pop(), start)
 
 

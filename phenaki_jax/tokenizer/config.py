@@ -54,6 +54,7 @@ class CViViTConfig:
       spatial_layers: layers of all-to-all attention within one time step, on each side.
       temporal_layers: layers of causal attention over time, on each side.
       quantizer: how features become codes.
+      tied_stems: whether a patch at rest is embedded, and drawn, by the first frame's layers in later frames too.
       remat: see `StackConfig`.
     """
 
@@ -67,6 +68,7 @@ class CViViTConfig:
     spatial_layers: int = 4
     temporal_layers: int = 4
     quantizer: QuantizerConfig = dataclasses.field(default_factory=QuantizerConfig)
+    tied_stems: bool = False
     remat: str = "none"
 
     def __post_init__(self) -> None:

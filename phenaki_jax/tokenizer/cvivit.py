@@ -18,9 +18,9 @@ class CViViT(nn.Module):
     """Encoder, quantizer and decoder of videos of any 1 + k * temporal_patch frames; an image is one frame.
 
     First and later frames have linear layers of their own. Those of later frames are held as a difference from those of
-    the first frame spread over time: a patch at rest begins with one code wherever in the clip it is seen, what images
-    teach reaches videos, and the first frame's layers get every token's gradient (inflated filters, arXiv 2103.15691,
-    section 3.4).
+    the first frame spread over time, so that the first frame's layers get every token's gradient (inflated filters,
+    arXiv 2103.15691, section 3.4). With `tied_stems` that difference sees changes within a patch only: a patch at rest
+    then has one code wherever in a clip it is seen, and what images teach reaches videos.
 
     Nothing that belongs to a time step ever depends on a later one: patches hold no later frame, spatial attention stays
     within its step, and temporal attention looks back only.
@@ -76,7 +76,7 @@ class CViViT(nn.Module):
         video = video.astype(self.dtype)
         spans = config.temporal_patch
         first_stem = self.first_stem
-        later_stem = jnp.tile(first_stem / spans, (spans, 1)) + self.later_stem
+        later_stem = jnp.tile(first_stem / spans, (spans, 1)) + self._differences(self.later_stem, axis=0)
         first = linear(patches_lib.to_patches(video[:, :1], 1, config.patch), first_stem)
         later = linear(patches_lib.to_patches(video[:, 1:], spans, config.patch), later_stem)
         tokens = jnp.concatenate([first, later], axis=1)
@@ -89,10 +89,18 @@ class CViViT(nn.Module):
         tokens = self._over_space(self.spatial_decoder, tokens)
         spans = config.temporal_patch
         first_head = self.first_head
-        later_head = jnp.tile(first_head, (1, spans)) + self.later_head
+        later_head = jnp.tile(first_head, (1, spans)) + self._differences(self.later_head, axis=1)
         first = patches_lib.from_patches(linear(tokens[:, :1], first_head), 1, config.patch)
         later = patches_lib.from_patches(linear(tokens[:, 1:], later_head), spans, config.patch)
         return jnp.concatenate([first, later], axis=1).astype(jnp.float32)
+
+    def _differences(self, kernel: Array, axis: int) -> Array:
+        """A kernel of later frames without its mean over the frames of a patch, where the first frame's serves for that."""
+        if not self.config.tied_stems:
+            return kernel
+        shape = kernel.shape
+        per_frame = jnp.stack(jnp.split(kernel, self.config.temporal_patch, axis))
+        return (per_frame - jnp.mean(per_frame, axis=0)).swapaxes(0, axis).reshape(shape)
 
     def _kernel(self, name: str, axes: tuple[str, str], shape: tuple[int, int], scale: float) -> Array:
         init = nn.initializers.variance_scaling(scale**2, "fan_in", "normal")

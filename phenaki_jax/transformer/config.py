@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.layers.stack import StackConfig
@@ -14,6 +15,8 @@ class TransformerConfig:
 
     Attributes:
       codebook_size: number of video codes; that of the tokenizer.
+      code_levels: levels of a finite scalar quantizer's dimensions; codes then share, in embedding and head, what belongs
+        to a level they have in common, which small runs learn faster. Empty for any other quantizer.
       text_width: features of the text embeddings it reads.
       layers: transformer layers.
       width: features of a token.
@@ -24,6 +27,7 @@ class TransformerConfig:
     """
 
     codebook_size: int = 8192
+    code_levels: tuple[int, ...] = ()
     text_width: int = 4096
     layers: int = 24
     width: int = 2048
@@ -35,6 +39,8 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.codebook_size < 2:
             raise UserError(f"codebook size {self.codebook_size} must be that of the tokenizer, at least 2")
+        if self.code_levels and math.prod(self.code_levels) != self.codebook_size:
+            raise UserError(f"code_levels {self.code_levels} do not multiply to codebook_size {self.codebook_size}; set them to the quantizer's levels")
         self.stack  # noqa: B018  (its sizes are checked when it is made)
 
     @property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -57,6 +60,14 @@ class MaskedTransformer(nn.Module):
             nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed")),
             (config.codebook_size + 1, config.width),
         )
+        digits = _code_digits(config.code_levels)
+        if digits is not None:
+            digit_embedding = self.param(
+                "digit_embedding",
+                nn.with_logical_partitioning(nn.initializers.normal(1.0), ("digits", "embed")),
+                (digits.shape[1], config.width),
+            )
+            embedding = embedding.at[: config.codebook_size].add(digits @ digit_embedding)
         tokens = embedding.astype(self.dtype)[video_tokens]
         tokens += positions_lib.sinusoidal_embedding(token_positions, config.width).astype(self.dtype)
         tokens = nn.with_logical_constraint(tokens, ("batch", "length", "embed"))
@@ -73,4 +84,22 @@ class MaskedTransformer(nn.Module):
             nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "vocab")),
             (config.width, config.codebook_size),
         )
+        if digits is not None:
+            digit_head = self.param(
+                "digit_head",
+                nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "digits")),
+                (config.width, digits.shape[1]),
+            )
+            head += digit_head @ digits.T
         return linear(tokens, head).astype(jnp.float32)
+
+
+def _code_digits(levels: tuple[int, ...]) -> Float[Array, "codes digits"] | None:
+    """Which level of which dimension each code of a finite scalar quantizer has, as ones in a table."""
+    if not levels:
+        return None
+    codes, columns = jnp.arange(math.prod(levels)), []
+    for level in levels:
+        columns.append(jax.nn.one_hot(codes % level, level))
+        codes //= level
+    return jnp.concatenate(columns, axis=1)

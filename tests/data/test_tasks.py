@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import pathlib
 from collections.abc import Iterator
@@ -56,23 +57,27 @@ def read(task: seqio.Task, *, epochs: int = 1, **options: object) -> list[dict[s
 
 def text(tokens: np.ndarray) -> str:
     assert tokens[-1] == EOS_ID
-    return bytes(tokens[:-1] - FIRST_BYTE_ID).decode()
+    return bytes((tokens[:-1] - FIRST_BYTE_ID).tolist()).decode()
+
+
+@functools.cache
+def places(videos: ExampleSet) -> dict[bytes, tuple[int, int, world.Scene]]:
+    """By its pixels, the clip, the first frame and the scene of every window that the rendered clips hold."""
+    found = {}
+    for clip in range(videos.count):
+        scene = example_scene(videos, clip)
+        frames = world.render(scene, videos.size)
+        for start in range(len(frames) - LENGTHS["video"] + 1):
+            found[frames[start : start + LENGTHS["video"]].tobytes()] = clip, start, scene
+    return found
 
 
 def trace(videos: ExampleSet, read_examples: list[dict[str, np.ndarray]]) -> list[Window]:
-    """Finds every window among all that the rendered clips hold; raises KeyError where the pixels are not theirs."""
-    scenes = [example_scene(videos, index) for index in range(videos.count)]
-    places = {}
-    for clip, scene in enumerate(scenes):
-        frames = world.render(scene, videos.size)
-        for start in range(len(frames) - LENGTHS["video"] + 1):
-            places[frames[start : start + LENGTHS["video"]].tobytes()] = clip, start
+    """Where every window was cut from; raises KeyError where the pixels are not those of a rendered window."""
     windows = []
     for example in read_examples:
-        clip, start = places[example["video"].tobytes()]
-        windows.append(
-            Window(clip, start, int(example["prefix_frames"][0]), text(example["text_tokens"]), scenes[clip])
-        )
+        clip, start, scene = places(videos)[example["video"].tobytes()]
+        windows.append(Window(clip, start, int(example["prefix_frames"][0]), text(example["text_tokens"]), scene))
     return windows
 
 

@@ -1,11 +1,97 @@
 """A loaded model draws what it drew before, from the seed alone, and keeps what it is given."""
 
-import numpy as np
+import pathlib
+import subprocess
+import sys
 
+import numpy as np
+import pytest
+
+from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 
-def test_same_seed_gives_the_same_video_and_another_gives_another(model: Phenaki) -> None:
-    first = model.generate("a red circle", seed=3)
-    assert first.shape == (1, 5, 32, 32, 3)
-    np.testing.assert_array_equal(first, model.generate("a red circle", seed=3))
-    assert (first != model.generate("a red circle", seed=4)).any()
+UNWANTED = ("tensorflow", "seqio", "tensorflow_datasets", "clu", "gin", "orbax", "matplotlib", "tqdm")
+
+
+def frames_of(count: int, seed: int = 0) -> np.ndarray:
+    """Noise."""
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def test_a_video_depends_on_its_prompt_and_seed_alone(model: Phenaki) -> None:
+    """The second of two is what it is alone with the next seed, and another seed gives another."""
+    both = model.generate(["a red circle", "a blue square"], seed=3)
+    assert both.shape == (2, 5, 32, 32, 3)
+    np.testing.assert_array_equal(both[1:], model.generate("a blue square", seed=4))
+    assert (both[0] != model.generate("a red circle", seed=5)[0]).any()
+
+
+def test_a_loaded_model_draws_the_same(model: Phenaki, folder: pathlib.Path) -> None:
+    np.testing.assert_array_equal(Phenaki.load(folder).generate("a circle"), model.generate("a circle"))
+
+
+@pytest.mark.parametrize("frames", [3, 5, 8])
+def test_videos_have_the_length_that_is_asked_for(model: Phenaki, frames: int) -> None:
+    assert model.generate("a circle", frames=frames).shape == (1, frames, 32, 32, 3)
+
+
+def test_a_video_begins_with_the_given_image(model: Phenaki) -> None:
+    image = frames_of(1)
+    video = model.generate(["a circle", "a square"], start=image)
+    assert video.shape == (2, 5, 32, 32, 3)
+    np.testing.assert_array_equal(video[:, 0], np.stack([image[0], image[0]]))
+
+
+def test_a_video_goes_on_from_its_last_frames_alone(model: Phenaki) -> None:
+    """3 of 7 given frames are looked at, so others before them change nothing."""
+    first, second = frames_of(7), frames_of(7, seed=1)
+    second[-3:] = first[-3:]
+    drawn = [model.generate("a circle", start=start) for start in (first, second)]
+    assert drawn[0].shape == (1, 9, 32, 32, 3)
+    np.testing.assert_array_equal(drawn[0][0, :7], first)
+    np.testing.assert_array_equal(drawn[0][:, 7:], drawn[1][:, 7:])
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_reconstruction_is_decoding_of_the_tokens(model: Phenaki, count: int) -> None:
+    video = frames_of(count)
+    tokens = model.encode(video[None])
+    assert tokens.shape == (1, 1 + count // 2, 4, 4)
+    np.testing.assert_array_equal(model.reconstruct(video), model.decode(tokens)[0])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        (" ", {}, "empty prompt"),
+        ("a circle that moves on and on", {}, "at most 24"),
+        ("a circle", {"frames": 0}, "more than the 0"),
+        ("a circle", {"start": np.zeros((1, 16, 16, 3), np.uint8)}, "fit_frames"),
+        ("a circle", {"seed": -1}, "seed"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(model: Phenaki, prompt: str, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.generate(prompt, **options)
+
+
+def test_lengths_that_tokens_do_not_cover_are_refused(model: Phenaki) -> None:
+    with pytest.raises(UserError, match="3 or 5"):
+        model.reconstruct(frames_of(4))
+
+
+def test_a_tokenizer_alone_cannot_draw(model: Phenaki) -> None:
+    with pytest.raises(UserError, match="tokenizer alone"):
+        Phenaki(model.tokenizer, {"tokenizer": model.params["tokenizer"]}).generate("a circle")
+
+
+def test_inference_needs_no_training_library(folder: pathlib.Path) -> None:
+    """A process that draws from an exported folder has loaded none of them."""
+    program = (
+        "import sys\n"
+        "from phenaki_jax.inference import Phenaki\n"
+        f"assert Phenaki.load({str(folder)!r}).generate('a circle').shape == (1, 5, 32, 32, 3)\n"
+        f"print([name for name in {UNWANTED} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,36 @@
+"""phenaki export: makes a model for use from a training's checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.description = (
+        "Writes model.json and safetensors files from a checkpoint: of a transformer's training the whole model, of a "
+        "tokenizer's\ntraining the tokenizer alone."
+    )
+    parser.epilog = "example:\n  phenaki export --workdir runs/transformer --out model"
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the training's folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder, or an exported model to replace")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the last one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports; returns 0."""
+    from phenaki_jax.inference.export import ModelMetadata, check_export_folder, config_from_plain, export_model
+    from phenaki_jax.training import checkpoints
+
+    check_export_folder(args.out)
+    checkpoint = checkpoints.latest_checkpoint(args.workdir, args.step)
+    step = int(checkpoint.name)
+    description = checkpoints.read_description(args.workdir, step)
+    models = ("tokenizer", "text", "transformer") if description["kind"] == "transformer" else ("tokenizer",)
+    config = config_from_plain({name: description[name] for name in models}, str(checkpoint))
+    read = checkpoints.read_params(args.workdir, step)
+    params = read["params"] | read["frozen"] if description["kind"] == "transformer" else {"tokenizer": read["params"]}
+    rest = {name: value for name, value in description.items() if name not in models}
+    export_model(args.out, config, params, ModelMetadata(trained_on={"workdir": args.workdir, "step": step, **rest}))
+    print(f"exported step {step} of {args.workdir} to {args.out}")
+    return 0

@@ -1,0 +1,140 @@
+"""phenaki generate: draws videos from prompts or a story."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phenaki_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from phenaki_jax.inference import Phenaki, Story
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.description = "Draws a video for each prompt, or a story of changing prompts, with an exported model."
+    parser.epilog = (
+        "examples:\n"
+        '  phenaki generate --model model --prompt "a red circle moves right" --out circle.mp4\n'
+        "  phenaki generate --model model --story story.yaml --out story.gif\n\n"
+        "a story:\n"
+        "  seed: 1\n"
+        "  scenes:\n"
+        "    - prompt: a red circle moves right\n"
+        "      frames: 11\n"
+        "    - prompt: the red circle grows\n"
+        "      windows: 2"
+    )
+    parser.add_argument("--model", required=True, metavar="DIR", help="an exported model")
+    told = parser.add_mutually_exclusive_group(required=True)
+    told.add_argument("--prompt", action="append", metavar="TEXT", help="repeatable; each is a video of its own")
+    told.add_argument("--story", metavar="FILE.yaml", help="prompts that follow each other in one video")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--image", metavar="FILE", help="a picture that the video begins with")
+    start.add_argument("--video", metavar="FILE", help="a video that goes on")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help=".mp4, .gif or .png; with several prompts FILE-1, FILE-2 ..."
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of all randomness; prompt N+1 has the next seed (0)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--frames", type=int, metavar="N", help="new frames for each prompt (one window of the model)")
+    length.add_argument("--seconds", type=float, metavar="S", help="the same as a duration")
+    parser.add_argument("--steps", type=int, metavar="N", help="rounds of prediction (those of the model)")
+    parser.add_argument("--guidance", type=float, metavar="S", help="scale of classifier-free guidance (the model's)")
+    parser.add_argument("--temperature", type=float, metavar="T", help="noise in what is drawn first (the model's)")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames per second of the file (the model's)")
+    parser.add_argument("--json", action="store_true", help="print what was written as one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws and writes; returns 0."""
+    from phenaki_jax.inference import Phenaki
+    from phenaki_jax.inference.story import plan_windows, read_story, tell_stories
+    from phenaki_jax.inference.video_files import VideoWriter, check_output, read_video
+
+    paths = [check_output(path) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
+    if args.story and (args.frames or args.seconds):
+        raise UserError("found --frames or --seconds with --story, expected lengths in the story: give each scene frames")
+    story = read_story(args.story) if args.story else None
+    source = args.image or args.video
+    given = read_video(source)[0] if source else None
+    if args.image and len(given) != 1:
+        raise UserError(f"{args.image}: found {len(given)} frames, expected a picture; use --video")
+
+    model = Phenaki.load(args.model)
+    fps = args.fps if args.fps is not None else model.metadata.fps
+    stories = _stories(args, story, fps)
+    start = _start(model, given, len(stories))
+    told = tell_stories(model, stories, start)
+    plan = plan_windows(stories[0], model.tokenizer, model.metadata.prefix_frames, 0 if start is None else start.shape[1])
+    with contextlib.ExitStack() as files:
+        writers = [files.enter_context(VideoWriter(path, fps)) for path in paths]
+        shown = 0
+        for frames in _with_start(start, _progress(told, len(plan))):
+            shown += frames.shape[1]
+            for writer, video in zip(writers, frames, strict=True):
+                writer.append(video)
+    _report(args, model, stories, paths, shown, fps)
+    return 0
+
+
+def _paths(out: Path, count: int) -> list[Path]:
+    return [out] if count == 1 else [out.with_name(f"{out.stem}-{index + 1}{out.suffix}") for index in range(count)]
+
+
+def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[Story]:
+    from phenaki_jax.inference import Scene, Story
+
+    asked = {"steps": args.steps, "guidance": args.guidance, "temperature": args.temperature}
+    settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if story is not None:
+        seed = story.seed if args.seed is None else args.seed
+        return [dataclasses.replace(story, seed=seed, **settings)]
+    frames = args.frames if args.seconds is None else round(args.seconds * fps)
+    scenes = [Scene(prompt, frames=frames) for prompt in args.prompt]
+    return [Story((scene,), seed=(args.seed or 0) + index, **settings) for index, scene in enumerate(scenes)]
+
+
+def _start(model: Phenaki, given: np.ndarray | None, count: int) -> np.ndarray | None:
+    import numpy as np
+
+    from phenaki_jax.inference.video_files import fit_frames
+
+    if given is None:
+        return None
+    start = fit_frames(given, model.tokenizer, trim=True)
+    return np.broadcast_to(start, (count, *start.shape))
+
+
+def _progress(told: Any, windows: int) -> Any:
+    from tqdm import tqdm
+
+    # disable=None: only where stderr is a terminal.
+    return tqdm(told, total=windows, unit="window", leave=False, disable=None)
+
+
+def _with_start(start: np.ndarray | None, told: Any) -> Any:
+    if start is not None:
+        yield start
+    yield from told
+
+
+def _report(
+    args: argparse.Namespace, model: Phenaki, stories: list[Story], paths: list[Path], frames: int, fps: float
+) -> None:
+    if not args.json:
+        print("\n".join(f"{path}: {frames} frames at {fps:g} per second" for path in paths))
+        return
+    written = [
+        {"file": str(path), "prompts": [scene.prompt for scene in story.scenes], "seed": story.seed}
+        for path, story in zip(paths, stories, strict=True)
+    ]
+    sampling = dataclasses.asdict(stories[0].sampling(model.metadata.sampling))
+    print(json.dumps({"written": written, "frames": frames, "fps": fps, "sampling": sampling, "model": args.model}))

@@ -1,0 +1,134 @@
+"""phenaki inspect: tells what a checkpoint, an exported model or a dataset holds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from phenaki_jax.errors import UserError
+
+GRID_EXAMPLES = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.description = "Prints shapes, counts and configuration."
+    parser.epilog = (
+        "examples:\n"
+        "  phenaki inspect model\n"
+        "  phenaki inspect runs/tokenizer --json\n"
+        "  phenaki inspect data/moving_shapes/video_32/1.0.0 --out grid.png"
+    )
+    parser.add_argument(
+        "path", metavar="DIR", help="an exported model, a training's workdir or checkpoint, or a TFDS dataset's folder"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
+    parser.add_argument("--out", metavar="FILE.png", help=f"of a dataset: its first {GRID_EXAMPLES} examples, a row each")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspects; returns 0."""
+    folder = Path(args.path)
+    is_dataset = (folder / "dataset_info.json").is_file()
+    if args.out is not None:
+        from phenaki_jax.inference.video_files import check_output
+
+        check_output(args.out, (".png",))
+        if not is_dataset:
+            raise UserError(f"found --out and {folder}, which is no dataset: pictures are made of datasets alone")
+    if is_dataset:
+        found = _dataset(folder)
+    elif (folder / "model.json").is_file():
+        found = _exported(folder)
+    elif (folder / "checkpoints").is_dir():
+        found = _checkpoint(folder, None)
+    elif (folder / "state").is_dir() and folder.name.isdigit():
+        found = _checkpoint(folder.absolute().parents[1], int(folder.name))
+    else:
+        raise UserError(
+            f"{folder}: found none of model.json, checkpoints and dataset_info.json, expected the folder of an exported "
+            "model, a training, one of its checkpoints, or a version of a TFDS dataset"
+        )
+    if args.out is not None:
+        _write_grid(folder, Path(args.out))
+    print(json.dumps(found) if args.json else "\n".join(_lines(found)))
+    return 0
+
+
+def _exported(folder: Path) -> dict[str, Any]:
+    from phenaki_jax.inference.export import load_exported
+
+    config, params, metadata = load_exported(folder)
+    described = {"kind": "exported model", "config": dataclasses.asdict(config)}
+    return {**described, **dataclasses.asdict(metadata), **_parameters(params)}
+
+
+def _checkpoint(workdir: Path, step: int | None) -> dict[str, Any]:
+    from phenaki_jax.training import checkpoints
+
+    step = int(checkpoints.latest_checkpoint(workdir, step).name)
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    description = checkpoints.read_description(workdir, step)
+    params = checkpoints.read_params(workdir, step)
+    return {"kind": "checkpoint", "step": step, "steps": steps, "config": description, **_parameters(params)}
+
+
+def _parameters(params: Any) -> dict[str, Any]:
+    from flax.traverse_util import flatten_dict
+
+    flat = flatten_dict(params, sep="/")
+    count = sum(array.size for array in flat.values())
+    return {"parameters": count, "shapes": {name: list(array.shape) for name, array in flat.items()}}
+
+
+def _dataset(folder: Path) -> dict[str, Any]:
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text())
+        features = json.loads((folder / "features.json").read_text())
+    except ValueError as error:
+        raise UserError(f"{folder}: found a dataset_info.json or features.json that is no JSON ({error})") from error
+    splits = {
+        split["name"]: {
+            "examples": sum(map(int, split["shardLengths"])),
+            "files": len(split["shardLengths"]),
+            "bytes": int(split["numBytes"]),
+        }
+        for split in info.get("splits", [])
+    }
+    names = list(features.get("featuresDict", {}).get("features", {}))
+    described = {name: info.get(name) for name in ("name", "configName", "version")}
+    return {"kind": "dataset", **described, "splits": splits, "features": names}
+
+
+def _write_grid(folder: Path, out: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from phenaki_jax.data.tensorflow_stack import tfds
+    from phenaki_jax.inference.video_files import film_strips, told_errors, whole_file
+
+    builder = tfds.builder_from_directory(str(folder))
+    split = next(iter(builder.info.splits))
+    examples = tfds.as_numpy(builder.as_dataset(split=f"{split}[:{GRID_EXAMPLES}]"))
+    videos = [
+        next((value for value in example.values() if value.dtype == np.uint8 and value.ndim == 4), None)
+        for example in examples
+    ]
+    if not videos or any(video is None for video in videos):
+        raise UserError(f"{folder}: found no frames, expected a feature uint8 [frames, height, width, 3] in {split}")
+    with whole_file(out) as unfinished, told_errors(out):
+        Image.fromarray(film_strips(np.stack(videos))).save(unfinished)
+
+
+def _lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            shown = f"{value:,}" if name in ("parameters", "bytes", "examples") else value
+            yield f"{indent}{name}: {shown}"

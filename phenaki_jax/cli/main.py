@@ -1,0 +1,79 @@
+"""The `phenaki` command: one module of this folder per subcommand, imported when it is asked for.
+
+Each has `add_arguments(parser)` and `run(args)`, which returns the exit code; what is slow to import, `run` imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from phenaki_jax.errors import UserError
+
+COMMANDS = {
+    "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
+    "train": "train what a gin run file describes",
+    "export": "make a model for use from a training's checkpoint",
+    "generate": "draw videos from prompts or a story",
+    "reconstruct": "show what a tokenizer keeps of a video",
+    "inspect": "tell what a checkpoint, an exported model or a dataset holds",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in arguments are told in one line, as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      argv: arguments after `phenaki`; those of the process where None.
+
+    Returns:
+      0; 2 for a user's mistake, told in one line on stderr; 130 where it was interrupted. Bugs keep their traceback.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        command, args = _parse(argv)
+        return _module(command).run(args)
+    except KeyboardInterrupt as interrupt:
+        return _tell(" ".join(str(interrupt).split()) or "interrupted", 130)
+    except (UserError, OSError) as error:
+        return _tell(f"error: {' '.join(str(error).split())}", 2)
+
+
+def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    parser = _Parser(prog="phenaki", description="Train and run Phenaki: video from text.", allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((argument for argument in argv if not argument.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=summary, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == asked:
+            _module(name).add_arguments(subparser)
+    # t5x writes bindings as --gin.NAME=VALUE; argparse wants one name for all of them.
+    prefix = "--gin."
+    return asked or "", parser.parse_args(
+        [f"--gin_binding={word.removeprefix(prefix)}" if word.startswith(prefix) else word for word in argv]
+    )
+
+
+def _module(command: str) -> object:
+    return importlib.import_module(f"phenaki_jax.cli.{command}")
+
+
+def _tell(message: str, exit_code: int) -> int:
+    print(f"phenaki: {message}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

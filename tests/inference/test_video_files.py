@@ -1,0 +1,161 @@
+"""Files give back the frames written to them, and are complete or not there."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference import video_files
+from phenaki_jax.inference.video_files import VideoWriter, check_output, fit_frames, read_video, write_video
+from phenaki_jax.tokenizer.config import CViViTConfig
+
+CONFIG = CViViTConfig(frames=5, frame_size=32)
+
+
+def moving_square(frames: int = 5, height: int = 32, width: int = 32) -> np.ndarray:
+    """A red square on green that moves by 4 pixels from frame to frame."""
+    video = np.zeros((frames, height, width, 3), np.uint8)
+    video[...] = (30, 160, 60)
+    for index, frame in enumerate(video):
+        frame[8:16, 4 * index : 4 * index + 8] = (220, 40, 40)
+    return video
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".mp4", 4), (".gif", 0)])
+def test_a_video_is_read_as_it_was_written(tmp_path: pathlib.Path, suffix: str, tolerance: float) -> None:
+    file = tmp_path / f"clip{suffix}"
+    write_video(file, moving_square(), fps=10, scale=2)
+    frames, fps = read_video(file)
+    assert frames.shape == (5, 64, 64, 3)
+    assert fps == 10
+    difference = np.abs(frames.astype(int) - moving_square().repeat(2, axis=1).repeat(2, axis=2))
+    assert difference.mean() <= tolerance
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_frames_that_rest_are_all_there(tmp_path: pathlib.Path, suffix: str) -> None:
+    video = moving_square(3)[[0, 0, 0, 1, 1, 2]]
+    write_video(tmp_path / f"clip{suffix}", video, fps=8, scale=1)
+    frames, _ = read_video(tmp_path / f"clip{suffix}")
+    assert frames.shape == video.shape
+    assert np.abs(frames.astype(int) - video).mean() < 4
+
+
+def test_a_png_shows_frames_side_by_side(tmp_path: pathlib.Path) -> None:
+    write_video(tmp_path / "strip.png", moving_square(), fps=8, scale=1)
+    (strip,), fps = read_video(tmp_path / "strip.png")
+    assert fps is None
+    np.testing.assert_array_equal(strip, np.concatenate(list(moving_square()), axis=1))
+
+
+def test_odd_sides_are_made_even_for_mp4(tmp_path: pathlib.Path) -> None:
+    write_video(tmp_path / "clip.mp4", moving_square(height=33, width=31), fps=8, scale=1)
+    assert read_video(tmp_path / "clip.mp4")[0].shape == (5, 34, 32, 3)
+
+
+@pytest.mark.parametrize(("side", "shown"), [(32, 256), (100, 300), (256, 256), (300, 300)])
+def test_small_frames_are_written_large(tmp_path: pathlib.Path, side: int, shown: int) -> None:
+    write_video(tmp_path / "clip.gif", moving_square(2, side, side), fps=8)
+    assert read_video(tmp_path / "clip.gif")[0].shape == (2, shown, shown, 3)
+
+
+def test_what_was_written_large_fits_back_exactly(tmp_path: pathlib.Path) -> None:
+    write_video(tmp_path / "clip.gif", moving_square(), fps=8)
+    np.testing.assert_array_equal(fit_frames(read_video(tmp_path / "clip.gif")[0], CONFIG), moving_square())
+
+
+def test_fitting_takes_the_square_in_the_middle() -> None:
+    frames = np.zeros((1, 64, 128, 3), np.uint8)
+    frames[:, :, 32:96] = 200
+    np.testing.assert_array_equal(fit_frames(frames, CONFIG), np.full((1, 32, 32, 3), 200, np.uint8))
+
+
+def test_lengths_are_trimmed_when_asked_for() -> None:
+    with pytest.raises(UserError, match="3 or 5"):
+        fit_frames(moving_square(4), CONFIG)
+    np.testing.assert_array_equal(fit_frames(moving_square(4), CONFIG, trim=True), moving_square(3))
+
+
+def test_frames_are_appended_as_they_come(tmp_path: pathlib.Path) -> None:
+    """The file is not there until it is complete."""
+    file = tmp_path / "clip.mp4"
+    with VideoWriter(file, fps=8) as writer:
+        for frame in moving_square():
+            writer.append(frame[None])
+        assert not file.exists()
+    assert len(read_video(file)[0]) == 5
+
+
+@pytest.mark.parametrize("suffix", video_files.OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError])
+def test_an_interrupted_file_is_not_there(tmp_path: pathlib.Path, suffix: str, error: type[BaseException]) -> None:
+    """Neither a half file nor a temporary one, and an older one stays; the error is passed on as it is."""
+    file = tmp_path / f"clip{suffix}"
+    file.write_bytes(b"older")
+    with pytest.raises(error), VideoWriter(file, fps=8) as writer:
+        writer.append(moving_square())
+        raise error
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]
+
+
+@pytest.mark.parametrize("suffix", video_files.OUTPUT_SUFFIXES)
+def test_a_full_disk_is_told_and_nothing_stays(tmp_path: pathlib.Path, suffix: str) -> None:
+    """Files of this process may have 2 kB, which ends writing as a full disk does."""
+    file = tmp_path / f"clip{suffix}"
+    program = (
+        "import resource, numpy\n"
+        "from phenaki_jax.inference.video_files import write_video\n"
+        "from phenaki_jax.errors import UserError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "noise = numpy.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=numpy.uint8)\n"
+        f"try: write_video({str(file)!r}, noise, 8.0)\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", program], capture_output=True, text=True, check=True)
+    assert str(file) in done.stdout
+    assert "cannot be written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "picture.png", "picture.jpg"])
+@pytest.mark.parametrize("content", [b"", b"hello" * 100])
+def test_damaged_files_are_refused(tmp_path: pathlib.Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} cannot be read") as error:
+        read_video(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_cut_off_pictures_are_refused(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(UserError, match="truncated"):
+        read_video(file)
+
+
+@pytest.mark.parametrize(("name", "message"), [("none.mp4", "found no file"), ("clip.txt", "found suffix '.txt'")])
+def test_files_that_are_no_videos_are_refused(tmp_path: pathlib.Path, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_video(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("clip.avi", "suffix '.avi'"), ("none/clip.mp4", "found no folder"), ("folder.gif", "found a folder")],
+)
+def test_outputs_that_cannot_be_are_refused_early(tmp_path: pathlib.Path, name: str, message: str) -> None:
+    (tmp_path / "folder.gif").mkdir()
+    with pytest.raises(UserError, match=message):
+        check_output(tmp_path / name)
+
+
+def test_a_file_without_frames_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="no frame"):
+        write_video(tmp_path / "clip.mp4", moving_square()[:0], fps=8)
+    assert list(tmp_path.iterdir()) == []
