@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns 0."""
-    from phenaki_jax.inference.export import ModelMetadata, check_export_folder, config_from_plain, export_model
+    from phenaki_jax.inference.export import check_export_folder, config_from_plain, export_model, usual_metadata
     from phenaki_jax.training import checkpoints
 
     check_export_folder(args.out)
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     read = checkpoints.read_params(args.workdir, step)
     params = read["params"] | read["frozen"] if description["kind"] == "transformer" else {"tokenizer": read["params"]}
     rest = {name: value for name, value in description.items() if name not in models}
-    export_model(args.out, config, params, ModelMetadata(trained_on={"workdir": args.workdir, "step": step, **rest}))
+    trained_on = {"workdir": args.workdir, "step": step, **rest}
+    export_model(args.out, config, params, usual_metadata(config, trained_on=trained_on))
     print(f"exported step {step} of {args.workdir} to {args.out}")
     return 0

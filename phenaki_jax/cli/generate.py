@@ -61,11 +61,13 @@ def run(args: argparse.Namespace) -> int:
 
     paths = [check_output(path) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
     if args.story and (args.frames or args.seconds):
-        raise UserError("found --frames or --seconds with --story, expected lengths in the story: give each scene frames")
+        raise UserError(
+            "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"
+        )
     story = read_story(args.story) if args.story else None
     source = args.image or args.video
     given = read_video(source)[0] if source else None
-    if args.image and len(given) != 1:
+    if args.image and given is not None and len(given) != 1:
         raise UserError(f"{args.image}: found {len(given)} frames, expected a picture; use --video")
 
     model = Phenaki.load(args.model)
@@ -73,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     stories = _stories(args, story, fps)
     start = _start(model, given, len(stories))
     told = tell_stories(model, stories, start)
-    plan = plan_windows(stories[0], model.tokenizer, model.metadata.prefix_frames, 0 if start is None else start.shape[1])
+    plan = plan_windows(
+        stories[0], model.tokenizer, model.metadata.prefix_frames, 0 if start is None else start.shape[1]
+    )
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(VideoWriter(path, fps)) for path in paths]
         shown = 0

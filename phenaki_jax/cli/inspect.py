@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", metavar="DIR", help="an exported model, a training's workdir or checkpoint, or a TFDS dataset's folder"
     )
     parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
-    parser.add_argument("--out", metavar="FILE.png", help=f"of a dataset: its first {GRID_EXAMPLES} examples, a row each")
+    parser.add_argument(
+        "--out", metavar="FILE.png", help=f"of a dataset: its first {GRID_EXAMPLES} examples, a row each"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
         found = _checkpoint(folder.absolute().parents[1], int(folder.name))
     else:
         raise UserError(
-            f"{folder}: found none of model.json, checkpoints and dataset_info.json, expected the folder of an exported "
-            "model, a training, one of its checkpoints, or a version of a TFDS dataset"
+            f"{folder}: found none of model.json, checkpoints and dataset_info.json, expected the folder of an "
+            "exported model, a training, one of its checkpoints, or a version of a TFDS dataset"
         )
     if args.out is not None:
         _write_grid(folder, Path(args.out))
@@ -113,12 +115,14 @@ def _write_grid(folder: Path, out: Path) -> None:
 
     builder = tfds.builder_from_directory(str(folder))
     split = next(iter(builder.info.splits))
-    examples = tfds.as_numpy(builder.as_dataset(split=f"{split}[:{GRID_EXAMPLES}]"))
+    examples = tfds.as_numpy(builder.as_dataset(split=split).take(GRID_EXAMPLES))
     videos = [
-        next((value for value in example.values() if value.dtype == np.uint8 and value.ndim == 4), None)
+        value
         for example in examples
+        for value in example.values()
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 4
     ]
-    if not videos or any(video is None for video in videos):
+    if not videos:
         raise UserError(f"{folder}: found no frames, expected a feature uint8 [frames, height, width, 3] in {split}")
     with whole_file(out) as unfinished, told_errors(out):
         Image.fromarray(film_strips(np.stack(videos))).save(unfinished)

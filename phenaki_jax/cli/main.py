@@ -6,10 +6,14 @@ Each has `add_arguments(parser)` and `run(args)`, which returns the exit code; w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
 from phenaki_jax.errors import UserError
 
@@ -41,12 +45,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        command, args = _parse(argv)
-        return _module(command).run(args)
+        with _reliable_interrupts():
+            command, args = _parse(argv)
+            return _module(command).run(args)
     except KeyboardInterrupt as interrupt:
         return _tell(" ".join(str(interrupt).split()) or "interrupted", 130)
     except (UserError, OSError) as error:
         return _tell(f"error: {' '.join(str(error).split())}", 2)
+
+
+@contextlib.contextmanager
+def _reliable_interrupts() -> Iterator[None]:
+    """JAX runs Python code whenever garbage is collected, where a KeyboardInterrupt would be swallowed: it waits."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+            threading.Timer(0.01, signal.raise_signal, (number,)).start()
+            return
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
@@ -66,7 +92,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     )
 
 
-def _module(command: str) -> object:
+def _module(command: str) -> Any:
     return importlib.import_module(f"phenaki_jax.cli.{command}")
 
 

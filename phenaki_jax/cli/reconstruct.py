@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     model = Phenaki.load(args.model)
     video = fit_frames(frames, model.tokenizer, trim=True)
     reconstruction = model.reconstruct(video)
-    both = (pixels.to_float(jnp.asarray(each[None])) for each in (video, reconstruction))
-    decibels = float(psnr(*both, jnp.ones((1, len(video)), bool))[0])
+    original, shown = (pixels.to_float(jnp.asarray(each[None])) for each in (video, reconstruction))
+    decibels = float(psnr(original, shown, jnp.ones((1, len(video)), bool))[0])
     write_video(args.out, np.concatenate([video, reconstruction], axis=2), fps or model.metadata.fps)
     if args.json:
         print(json.dumps({"file": args.out, "frames": len(video), "psnr_db": decibels, "model": args.model}))

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -94,12 +94,12 @@ class Feed:
 
         Every process calls this and writes a subfolder of its own, which appears complete or not at all.
         """
-        place = self._place(folder)
+        place = _folder_of_process(folder)
         unfinished = place.with_name(f"{place.name}.incomplete")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         tf.train.Checkpoint(iterator=self._iterator).write(str(unfinished / "iterator"))
-        (unfinished / _SETTINGS_FILE).write_text(json.dumps(dataclasses.asdict(self._settings), indent=2))
+        (unfinished / _SETTINGS_FILE).write_text(json.dumps(self._identity(), indent=2))
         shutil.rmtree(place, ignore_errors=True)
         unfinished.rename(place)
 
@@ -107,15 +107,15 @@ class Feed:
         """Continues from a position that `save` wrote, in this process or another.
 
         Raises:
-          UserError: there is no such position, or it is of a feed with other settings or another number of shares.
+          UserError: there is no such position, or it is of a feed with other settings or another number of processes.
         """
-        place = self._place(folder)
+        place = _folder_of_process(folder)
         if not (place / _SETTINGS_FILE).exists():
-            found = sorted(path.name for path in Path(folder).glob("share_*")) or "nothing"
+            found = ", ".join(sorted(path.name for path in Path(folder).glob("process_*"))) or "nothing"
             raise UserError(
-                f"found {found} in {folder}, expected {place.name}: a feed resumes on as many hosts as before"
+                f"found {found} in {folder}, expected {place.name}: a feed resumes in as many processes as before"
             )
-        saved, wanted = json.loads((place / _SETTINGS_FILE).read_text()), dataclasses.asdict(self._settings)
+        saved, wanted = json.loads((place / _SETTINGS_FILE).read_text()), self._identity()
         if differing := [name for name in wanted if saved.get(name) != wanted[name]]:
             differences = ", ".join(f"{name}={saved.get(name)!r}, not {wanted[name]!r}" for name in differing)
             raise UserError(
@@ -123,8 +123,13 @@ class Feed:
             )
         tf.train.Checkpoint(iterator=self._iterator).read(str(place / "iterator")).assert_consumed()
 
-    def _place(self, folder: str | os.PathLike[str]) -> Path:
-        return Path(folder) / f"share_{self._shard.index}_of_{self._shard.num_shards}"
+    def _identity(self) -> dict[str, Any]:
+        share = f"{self._shard.index} of {self._shard.num_shards}"
+        return {**dataclasses.asdict(self._settings), "share": share}
+
+
+def _folder_of_process(folder: str | os.PathLike[str]) -> Path:
+    return Path(folder) / f"process_{jax.process_index()}_of_{jax.process_count()}"
 
 
 def make_feed(
@@ -134,7 +139,7 @@ def make_feed(
     batch_size: int,
     frames: int,
     text_length: int,
-    converter: Literal["tokenizer", "transformer"],
+    converter: str,
     seed: int,
     mesh: Mesh,
     data_dir: str | os.PathLike[str],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
@@ -18,24 +18,24 @@ class Ratio(metrics.Metric):
     weight: Float[Array, ""]
 
     @classmethod
-    def empty(cls) -> Self:
+    def empty(cls) -> "Ratio":
         """Nothing counted."""
         return cls(total=jnp.zeros(()), weight=jnp.zeros(()))
 
     @classmethod
-    def from_output(cls, name: str) -> type[Self]:
+    def from_output(cls, name: str) -> type["Ratio"]:
         """A metric that reads `(total, weight)` from the output of this name."""
 
         @flax.struct.dataclass
         class FromOutput(cls):  # type: ignore[misc, valid-type]
             @classmethod
-            def from_model_output(cls, **outputs: Any) -> Self:
+            def from_model_output(cls, **outputs: Any) -> "Ratio":
                 total, weight = outputs[name]
                 return cls(total=jnp.asarray(total, jnp.float32), weight=jnp.asarray(weight, jnp.float32))
 
         return FromOutput
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Ratio") -> "Ratio":
         """Adds what another has counted."""
         return type(self)(total=self.total + other.total, weight=self.weight + other.weight)
 
@@ -51,11 +51,11 @@ class CodeCounts(metrics.Metric):
     counts: Float[Array, " codes"]
 
     @classmethod
-    def from_model_output(cls, *, code_counts: Array, **_: Any) -> Self:
+    def from_model_output(cls, *, code_counts: Array, **_: Any) -> "Ratio":
         """Counts of one batch."""
         return cls(counts=code_counts)
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Ratio") -> "Ratio":
         """Adds what another has counted."""
         return type(self)(counts=self.counts + other.counts)
 

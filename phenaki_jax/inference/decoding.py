@@ -62,7 +62,7 @@ def decode_tokens(
         progress = (step + 1).astype(jnp.float32) / config.steps
         noise = config.temperature * (1 - progress) * jax.random.gumbel(noise_rng, confidence.shape)
         confidence = jnp.where(masked, confidence + noise, jnp.inf)
-        still_masked = jnp.floor(cosine_schedule(progress) * to_fill)
+        still_masked = jnp.floor(cosine_schedule(progress) * to_fill.astype(jnp.float32)).astype(to_fill.dtype)
         still_masked = jnp.minimum(still_masked, jnp.sum(masked, axis=1) - 1)
         rank = jnp.argsort(jnp.argsort(confidence, axis=1), axis=1)
         return jnp.where(rank < still_masked[:, None], mask_token, drawn), None

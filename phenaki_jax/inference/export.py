@@ -1,9 +1,9 @@
 """A trained model as a folder that needs this package and jax alone.
 
-    model.json                     configuration, vocabulary, how to sample, what it was trained on
-    tokenizer.safetensors          float32 parameters, named by their path in the module, joined by "/"
-    transformer.safetensors        absent, with the next, where a tokenizer alone was exported
-    text_encoder.safetensors
+model.json                     configuration, vocabulary, how to sample, what it was trained on
+tokenizer.safetensors          float32 parameters, named by their path in the module, joined by "/"
+transformer.safetensors        absent, with the next, where a tokenizer alone was exported
+text_encoder.safetensors
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class ModelMetadata:
 
     Attributes:
       sampling: how tokens are drawn where nothing else is asked for.
-      prefix_frames: frames that a window is given of the one before it, 1 + k * temporal_patch.
+      prefix_frames: frames that a window is given of the one before it, 0 or 1 + k * temporal_patch.
       fps: frames per second of the videos it was trained on.
       trained_on: whatever tells where it comes from, as JSON.
     """
 
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     prefix_frames: int = 5
     fps: float = 8.0
     trained_on: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,12 +62,20 @@ class ModelMetadata:
         Raises:
           UserError: says what was found and what is possible.
         """
-        tokenizer.times(self.prefix_frames)
+        if self.prefix_frames:
+            tokenizer.times(self.prefix_frames)
         if self.prefix_frames >= tokenizer.frames:
             raise UserError(
                 f"prefix_frames {self.prefix_frames} leaves no new frame in windows of {tokenizer.frames} frames; "
-                f"expected at most {tokenizer.frames - tokenizer.temporal_patch}"
+                f"expected at most {max(0, tokenizer.frames - tokenizer.temporal_patch)}"
             )
+
+
+def usual_metadata(config: PhenakiConfig | CViViTConfig, **known: Any) -> ModelMetadata:
+    """The defaults of `ModelMetadata`, with as many given frames, up to 5, as the windows allow."""
+    tokenizer = tokenizer_config(config)
+    patch, most = tokenizer.temporal_patch, min(ModelMetadata.prefix_frames, tokenizer.frames - 1)
+    return ModelMetadata(**{"prefix_frames": max(0, 1 + (most - 1) // patch * patch), **known})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +132,13 @@ def export_model(
       folder: a new name, or an exported model to replace.
       config: of all three models, or of a tokenizer alone.
       params: trees of arrays for "tokenizer" and, for all three models, "text" and "transformer".
-      metadata: what else is known.
+      metadata: what else is known; `usual_metadata` where None.
 
     Raises:
       UserError: the folder holds something else, cannot be written, or the parameters are not those of the config.
     """
     folder = Path(folder).absolute()
-    metadata = metadata or ModelMetadata()
+    metadata = metadata or usual_metadata(config)
     if isinstance(config, PhenakiConfig):
         metadata.check(config.tokenizer)
     check_export_folder(folder)
@@ -229,7 +237,9 @@ def _read_model_json(file: Path) -> tuple[PhenakiConfig | CViViTConfig, ModelMet
 
 def _read_tensors(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
-        raise UserError(f"found no {file.name} in {file.parent}, expected it beside {MODEL_FILE}: export the model again")
+        raise UserError(
+            f"found no {file.name} in {file.parent}, expected it beside {MODEL_FILE}: export the model again"
+        )
     try:
         return load_file(file)
     except SafetensorError as error:

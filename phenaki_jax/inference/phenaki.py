@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Int, Key, UInt8
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
-from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config
+from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
 from phenaki_jax.inference.window import PhenakiConfig, generate_window
 from phenaki_jax.layers import pixels
@@ -40,7 +40,7 @@ class Phenaki:
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer_config(config)
-        self.metadata = metadata or ModelMetadata()
+        self.metadata = metadata or usual_metadata(config)
         self.params = jax.device_put(params)
 
     @classmethod
@@ -163,9 +163,11 @@ def _draw_windows(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: CViViTConfig, params: Any, video: UInt8[Array, "..."]) -> Int[Array, "..."]:
-    return CViViT(config).apply({"params": params}, pixels.to_float(video), method="encode")
+    tokens: Any = CViViT(config).apply({"params": params}, pixels.to_float(video), method="encode")
+    return tokens
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(config: CViViTConfig, params: Any, tokens: Int[Array, "..."]) -> UInt8[Array, "..."]:
-    return pixels.to_uint8(CViViT(config).apply({"params": params}, tokens, method="decode"))
+    video: Any = CViViT(config).apply({"params": params}, tokens, method="decode")
+    return pixels.to_uint8(video)

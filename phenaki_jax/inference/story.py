@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ class Story:
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """How tokens are drawn: as the story says, and as `default` says where it says nothing."""
-        asked = {"steps": self.steps, "guidance": self.guidance, "temperature": self.temperature}
+        asked: dict[str, Any] = {"steps": self.steps, "guidance": self.guidance, "temperature": self.temperature}
         return dataclasses.replace(default, **{name: value for name, value in asked.items() if value is not None})
 
 
@@ -178,8 +178,8 @@ def tell_stories(
     samplings = {story.sampling(model.metadata.sampling) for story in stories}
     if len(lengths) != 1 or len(samplings) != 1:
         raise UserError(
-            "found no stories, or stories that differ in more than prompts and seed, expected one structure of lengths, "
-            "steps, guidance and temperature; tell the others one after the other"
+            "found no stories, or stories that differ in more than prompts and seed, expected one structure of "
+            "lengths, steps, guidance and temperature; tell the others one after the other"
         )
     side = model.tokenizer.frame_size
     if start is None:
@@ -205,13 +205,18 @@ def _windows(
     model: WindowModel, stories: Sequence[Story], sampling: SamplingConfig, start: np.ndarray
 ) -> Iterator[np.ndarray]:
     keep = model.metadata.prefix_frames
-    shown = start[:, -keep:].copy()
+    shown = _last(start, keep)
     seeds = jax.vmap(jax.random.key)(np.asarray([story.seed for story in stories], np.uint32))
     for index, window in enumerate(plan_windows(stories[0], model.tokenizer, keep, start.shape[1])):
         prompts = [story.scenes[window.scene].prompt for story in stories]
-        prefix = shown[:, shown.shape[1] - window.given :]
+        prefix = _last(shown, window.given)
         rngs = jax.vmap(jax.random.fold_in, in_axes=(0, None))(seeds, jnp.uint32(index))
         drawn = model.draw_windows(prompts, prefix, rngs, sampling)
         new = drawn[:, window.given : window.given + window.new]
-        shown = np.concatenate([shown, new], axis=1)[:, -keep:].copy()
+        shown = _last(np.concatenate([shown, new], axis=1), keep)
         yield new
+
+
+def _last(videos: np.ndarray, frames: int) -> np.ndarray:
+    """A copy, so that all that came before can be forgotten."""
+    return videos[:, max(0, videos.shape[1] - frames) :].copy()

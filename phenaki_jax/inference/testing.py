@@ -19,7 +19,7 @@ from phenaki_jax.transformer.config import TransformerConfig
 
 def tiny_config() -> PhenakiConfig:
     """Windows of 5 frames of 32 x 32 pixels, 2 frames and 8 x 8 pixels to a token, 16 codes, texts of 24 tokens."""
-    sizes = {"width": 16, "heads": 2, "mlp_width": 16}
+    sizes: dict[str, Any] = {"width": 16, "heads": 2, "mlp_width": 16}
     tokenizer = CViViTConfig(
         frames=5,
         frame_size=32,

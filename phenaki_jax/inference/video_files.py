@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +41,9 @@ def read_video(path: str | Path) -> tuple[UInt8[np.ndarray, "frames height width
     suffix = path.suffix.lower()
     if suffix not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES):
         expected = ", ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
-        raise UserError(f"{path}: found suffix {suffix!r}, expected one of {expected}; convert the file to one of these")
+        raise UserError(
+            f"{path}: found suffix {suffix!r}, expected one of {expected}; convert the file to one of these"
+        )
     if not path.is_file():
         raise UserError(f"{path}: found no file, expected a video or a picture; check the path")
     try:
@@ -51,14 +54,18 @@ def read_video(path: str | Path) -> tuple[UInt8[np.ndarray, "frames height width
 
 
 def _read_with_ffmpeg(path: Path) -> tuple[np.ndarray, float | None]:
-    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
-    with contextlib.closing(reader):
-        metadata = next(reader)
-        width, height = metadata["size"]
-        frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
-    if not frames:
-        raise ValueError("it holds no frame")
-    return np.stack(frames), float(metadata["fps"])
+    """Reads what ffmpeg writes to a pipe: a PPM picture, which is a short header and raw pixels, for each frame."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostats", "-i", str(path), "-f", "image2pipe", "-c:v", "ppm", "-"]
+    # The readers of imageio_ffmpeg fork, which a process that runs JAX must not.
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, process_group=0)
+    said = done.stderr.decode(errors="replace")
+    header = re.match(rb"P6\s(\d+)\s(\d+)\s255\s", done.stdout)
+    if done.returncode or header is None:
+        raise ValueError((said.strip().splitlines() or ["it holds no frame"])[-1])
+    width, height = map(int, header.groups())
+    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, header.end() + height * width * 3)
+    rate = re.search(r"([\d.]+) (?:fps|tbr)", said)
+    return pictures[:, header.end() :].reshape(-1, height, width, 3), float(rate[1]) if rate else None
 
 
 def _read_with_pillow(path: Path) -> tuple[np.ndarray, float | None]:
@@ -194,8 +201,7 @@ class VideoWriter:
         scale = self._scale or -(-SMALLEST_SHOWN_SIDE // min(frames.shape[1:3]))
         frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
         if self._encoder is None:
-            encoder = {".mp4": _Mp4, ".gif": _Gif, ".png": _FilmStrip}[self._path.suffix.lower()]
-            self._encoder = encoder(self._unfinished, self._fps)
+            self._encoder = _ENCODERS[self._path.suffix.lower()](self._unfinished, self._fps)
             self._file.callback(self._encoder.stop)
         with told_errors(self._path):
             self._encoder.append(frames)
@@ -284,3 +290,6 @@ class _Gif(_Pictures):
 class _FilmStrip(_Pictures):
     def finish(self) -> None:
         Image.fromarray(film_strips(np.stack(self._frames)[None])).save(self._path)
+
+
+_ENCODERS: dict[str, Callable[[Path, float], _Encoder]] = {".mp4": _Mp4, ".gif": _Gif, ".png": _FilmStrip}

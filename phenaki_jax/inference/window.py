@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from phenaki_jax.errors import UserError
@@ -64,7 +65,7 @@ def all_logits(
     text_embeddings: Float[Array, "batch text_length text_width"],
     text_mask: Bool[Array, "batch text_length"],
     drop_text: Bool[Array, " batch"],
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> Float[Array, "batch length codes"]:
     """Logits of the masked transformer for windows of `config.token_shape`."""

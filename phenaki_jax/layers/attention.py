@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from phenaki_jax.layers import positions as positions_lib
@@ -34,7 +35,7 @@ class MultiHeadAttention(nn.Module):
     heads: int
     head_width: int
     output_scale: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -43,7 +44,7 @@ class MultiHeadAttention(nn.Module):
         context: Float[Array, "batch keys context_embed"] | None = None,
         *,
         mask: Bool[Array, "#batch #heads #queries keys"] | None = None,
-        angles: Float[Array, "#batch queries kv//2"] | None = None,
+        angles: Float[Array, "#batch queries pairs"] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         """Attends to `context`, or to `inputs` where there is none; `angles` rotate queries and keys by position."""
         if context is None:

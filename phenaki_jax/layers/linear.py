@@ -5,7 +5,9 @@ from __future__ import annotations
 from jaxtyping import Array, Float
 
 
-def linear(inputs: Float[Array, "*batch features"], kernel: Float[Array, "features *outputs"]) -> Float[Array, "*batch *outputs"]:
+def linear(
+    inputs: Float[Array, "*batch features"], kernel: Float[Array, "features *outputs"]
+) -> Float[Array, "*batch *outputs"]:
     """Multiplies the last axis of the inputs with the first of the kernel, in the inputs' type.
 
     Both are flattened to matrices first: the kernel's gradient is then a plain product, where one that sums over

@@ -12,14 +12,17 @@ def to_patches(
     batch, count, height, width, channels = frames.shape
     times, rows, columns = count // temporal_patch, height // patch, width // patch
     split = frames.reshape(batch, times, temporal_patch, rows, patch, columns, patch, channels)
-    return split.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, times, rows, columns, -1)
+    return split.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(
+        batch, times, rows, columns, temporal_patch * patch**2 * channels
+    )
 
 
 def from_patches(
     patches: Float[Array, "batch times rows columns features"], temporal_patch: int, patch: int
 ) -> Float[Array, "batch frames height width channels"]:
     """Inverts `to_patches`."""
-    batch, times, rows, columns, _ = patches.shape
-    split = patches.reshape(batch, times, rows, columns, temporal_patch, patch, patch, -1)
+    batch, times, rows, columns, features = patches.shape
+    channels = features // (temporal_patch * patch**2)
+    split = patches.reshape(batch, times, rows, columns, temporal_patch, patch, patch, channels)
     merged = split.transpose(0, 1, 4, 2, 5, 3, 6, 7)
-    return merged.reshape(batch, times * temporal_patch, rows * patch, columns * patch, -1)
+    return merged.reshape(batch, times * temporal_patch, rows * patch, columns * patch, channels)

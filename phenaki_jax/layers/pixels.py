@@ -5,12 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from phenaki_jax.errors import UserError
 
 
-def to_float(pixels: UInt8[Array, "..."], dtype: jnp.dtype = jnp.float32) -> Float[Array, "..."]:
+def to_float(pixels: UInt8[Array, "..."], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """Maps 0..255 to [-1, 1]."""
     return pixels.astype(dtype) / 127.5 - 1.0
 

@@ -25,7 +25,7 @@ def sinusoidal_embedding(
         raise ValueError(f"width {width} is too small for positions with {axes} axes; at least {2 * axes} is needed")
     pairs = width // (2 * axes)
     frequencies = 2 * jnp.pi * longest_period ** (-(jnp.arange(pairs, dtype=jnp.float32) + 1) / pairs)
-    angles = positions.astype(jnp.float32)[..., None] * frequencies
+    angles = jnp.multiply.outer(positions.astype(jnp.float32), frequencies)
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     flat = waves.reshape(*positions.shape[:-1], 2 * axes * pairs)
     return jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, width - flat.shape[-1])])
@@ -33,18 +33,18 @@ def sinusoidal_embedding(
 
 def rotary_angles(
     positions: Int[Array, "*batch length axes"], head_width: int, longest_period: float = 100.0
-) -> Float[Array, "*batch length {head_width}//2"]:
+) -> Float[Array, "*batch length pairs"]:
     """Angles by which pairs of a head's features turn (RoFormer, arXiv 2104.09864), split over the axes in turn."""
     axes = positions.shape[-1]
     pairs = head_width // 2
     per_axis = -(-pairs // axes)
     frequencies = longest_period ** (-jnp.arange(per_axis, dtype=jnp.float32) / per_axis)
-    angles = positions.astype(jnp.float32)[..., None, :] * frequencies[:, None]
+    angles = jnp.multiply.outer(positions.astype(jnp.float32), frequencies).swapaxes(-1, -2)
     return angles.reshape(*positions.shape[:-1], per_axis * axes)[..., :pairs]
 
 
 def rotate(
-    features: Float[Array, "batch length heads kv"], angles: Float[Array, "#batch length kv//2"]
+    features: Float[Array, "batch length heads kv"], angles: Float[Array, "#batch length pairs"]
 ) -> Float[Array, "batch length heads kv"]:
     """Turns each pair (i, i + kv/2) of a head's features by its angle; in float32."""
     cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from phenaki_jax.errors import UserError
@@ -48,7 +49,9 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 2:
-            raise UserError(f"width {self.width} over {self.heads} heads must give an even whole number; change width or heads")
+            raise UserError(
+                f"width {self.width} over {self.heads} heads must give an even whole number; change width or heads"
+            )
         if self.remat != "none" and self.remat not in REMAT_POLICIES:
             raise UserError(f"remat {self.remat!r} is unknown; known are none, {', '.join(REMAT_POLICIES)}")
 
@@ -62,7 +65,7 @@ class Mlp(nn.Module):
     """Two linear layers with a GELU between them, without biases."""
 
     config: StackConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
@@ -85,7 +88,7 @@ class Mlp(nn.Module):
         return linear(hidden, out)
 
 
-def normalize(name: str, dtype: jnp.dtype) -> nn.RMSNorm:
+def normalize(name: str, dtype: DTypeLike) -> nn.RMSNorm:
     """The norm in front of every branch: root mean square, in float32, with a scale."""
     return nn.RMSNorm(
         dtype=dtype,
@@ -98,14 +101,14 @@ class Layer(nn.Module):
     """Self-attention, cross-attention where configured, and an MLP, each behind a norm and added to its input."""
 
     config: StackConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
     deterministic: bool
 
     @nn.compact
     def __call__(
         self,
         tokens: Float[Array, "batch length embed"],
-        angles: Float[Array, "#batch length kv//2"] | None,
+        angles: Float[Array, "#batch length pairs"] | None,
         mask: Bool[Array, "#batch #heads #length length"] | None,
         context: Float[Array, "batch keys context_embed"] | None,
         context_mask: Bool[Array, "#batch #heads #length keys"] | None,
@@ -134,14 +137,14 @@ class Stack(nn.Module):
     """`config.layers` layers in a scan, then a norm."""
 
     config: StackConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self,
         tokens: Float[Array, "batch length embed"],
         *,
-        angles: Float[Array, "#batch length kv//2"] | None = None,
+        angles: Float[Array, "#batch length pairs"] | None = None,
         mask: Bool[Array, "#batch #heads #length length"] | None = None,
         context: Float[Array, "batch keys context_embed"] | None = None,
         context_mask: Bool[Array, "#batch #heads #length keys"] | None = None,

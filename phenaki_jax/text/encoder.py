@@ -6,6 +6,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.layers import positions as positions_lib
@@ -44,7 +45,7 @@ class TextEncoder(nn.Module):
     """Token ids to embeddings: the interface that a frozen T5 encoder fills too."""
 
     config: TextEncoderConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

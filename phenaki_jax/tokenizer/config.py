@@ -73,7 +73,9 @@ class CViViTConfig:
 
     def __post_init__(self) -> None:
         if self.frame_size % self.patch:
-            raise UserError(f"patch {self.patch} does not divide the frame's side of {self.frame_size} pixels; change one of them")
+            raise UserError(
+                f"patch {self.patch} does not divide the frame's side of {self.frame_size} pixels; change one of them"
+            )
         self.times(self.frames)
         self.stack(self.spatial_layers)
 
@@ -112,4 +114,6 @@ class CViViTConfig:
           UserError: names what was found and what the patch asks for.
         """
         if height % self.patch or width % self.patch or not height or not width:
-            raise UserError(f"frames of {height}x{width} pixels do not fall into patches of {self.patch}; resize to multiples of {self.patch}")
+            raise UserError(
+                f"frames of {height}x{width} pixels do not fall into patches of {self.patch}; resize to multiples of {self.patch}"
+            )

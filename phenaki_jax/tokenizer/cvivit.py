@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from phenaki_jax.layers import patches as patches_lib
@@ -27,7 +28,7 @@ class CViViT(nn.Module):
     """
 
     config: CViViTConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Makes the stems, the four stacks, the quantizer and the two heads."""
@@ -51,9 +52,7 @@ class CViViT(nn.Module):
         quantized = self.quantize(video)
         return self._decode_features(quantized.features), quantized
 
-    def encode(
-        self, video: Float[Array, "batch frames height width 3"]
-    ) -> Int[Array, "batch times rows columns"]:
+    def encode(self, video: Float[Array, "batch frames height width 3"]) -> Int[Array, "batch times rows columns"]:
         """Tokens of a video in [-1, 1]; those of a prefix are the prefix of those of the whole.
 
         Raises:
@@ -61,9 +60,7 @@ class CViViT(nn.Module):
         """
         return self.quantize(video).indices
 
-    def decode(
-        self, tokens: Int[Array, "batch times rows columns"]
-    ) -> Float[Array, "batch frames height width 3"]:
+    def decode(self, tokens: Int[Array, "batch times rows columns"]) -> Float[Array, "batch frames height width 3"]:
         """Pixels of tokens, near [-1, 1] but not clipped to it."""
         return self._decode_features(self.quantizer.lookup(tokens))
 

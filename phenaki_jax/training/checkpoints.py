@@ -1,7 +1,7 @@
 """Checkpoints: state, data position and what the run is, complete or not there (orbax CheckpointManager).
 
-    workdir/checkpoints/<step>/{state,description}    written by orbax, renamed when complete
-    workdir/data_position/<step>/                     written before it, so that it is there whenever the state is
+workdir/checkpoints/<step>/{state,description}    written by orbax, renamed when complete
+workdir/data_position/<step>/                     written before it, so that it is there whenever the state is
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
     root = Path(workdir).absolute() / "checkpoints"
     steps = sorted(int(path.name) for path in root.glob("*") if path.name.isdigit()) if root.is_dir() else []
     if not steps:
-        raise UserError(f"found no checkpoint in {root}, expected that of a training; run phenaki train --workdir {workdir} first")
+        raise UserError(
+            f"found no checkpoint in {root}, expected that of a training; run phenaki train --workdir {workdir} first"
+        )
     if step is not None and step not in steps:
         raise UserError(f"found no checkpoint of step {step} in {root}, expected one of {', '.join(map(str, steps))}")
     return root / str(steps[-1] if step is None else step)

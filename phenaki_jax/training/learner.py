@@ -50,4 +50,3 @@ class Learner(Protocol):
 
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
         """Videos to look at, by name: [rows, frames, height, width, 3]."""
-

@@ -157,7 +157,9 @@ def train(
                 rng = jax.random.fold_in(jax.random.key(seed), step)
                 log.write_videos(step, image_function(state.params, state.frozen, batch, rng))
             if step % schedule.eval_every == 0 or step == schedule.steps:
-                evaluated = _evaluate(eval_function, merge, state, data.feed(learner, mesh, seed, train=False), schedule)
+                evaluated = _evaluate(
+                    eval_function, merge, state, data.feed(learner, mesh, seed, train=False), schedule
+                )
                 log.write("eval", step, evaluated)
             if step % schedule.checkpoint_every == 0 or last:
                 checkpoints.save(state, feed, {**description, "configuration": configuration})
@@ -167,7 +169,9 @@ def train(
     checkpoints.close()
     log.close()
     if stop.requested and int(state.step) < schedule.steps:
-        raise KeyboardInterrupt(f"stopped after step {int(state.step)}, which is saved; the same command goes on from it")
+        raise KeyboardInterrupt(
+            f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
+        )
     return evaluated
 
 
@@ -178,7 +182,9 @@ def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: 
         seen = metrics if seen is None else merge(seen, metrics)
     if seen is None:
         raise UserError("the test split is smaller than one batch; make batch_size smaller or the test split larger")
-    return {name: float(value) for name, value in seen.compute().items() if np.isfinite(value) and name != "gradient_norm"}
+    return {
+        name: float(value) for name, value in seen.compute().items() if np.isfinite(value) and name != "gradient_norm"
+    }
 
 
 def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:

@@ -16,7 +16,9 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.training import loop
 
 
-def run(gin_files: Sequence[str], gin_bindings: Sequence[str], workdir: str, *, dry_run: bool = False) -> dict[str, float]:
+def run(
+    gin_files: Sequence[str], gin_bindings: Sequence[str], workdir: str, *, dry_run: bool = False
+) -> dict[str, float]:
     """Trains as run files and bindings say, from the last checkpoint in `workdir` where there is one.
 
     Args:
@@ -46,7 +48,9 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
     gin.add_config_file_search_path(str(root))
     for file in gin_files:
         if not Path(file).exists() and not (root / file).exists():
-            raise UserError(f"found no gin file {file}, expected a run file such as gin_configs/runs/shapes_tokenizer.gin")
+            raise UserError(
+                f"found no gin file {file}, expected a run file such as gin_configs/runs/shapes_tokenizer.gin"
+            )
     try:
         gin.parse_config_files_and_bindings(list(gin_files), None, finalize_config=False)
         for binding in gin_bindings:
@@ -67,7 +71,9 @@ def _check_macro(binding: str) -> None:
     try:
         gin.query_parameter(f"{name}/gin.macro.value")
     except ValueError as error:
-        raise UserError(f"gin configuration: no file has a macro {name} to set with --gin.{binding}; look in the run file") from error
+        raise UserError(
+            f"gin configuration: no file has a macro {name} to set with --gin.{binding}; look in the run file"
+        ) from error
 
 
 def _describe(bindings: dict[str, Any]) -> None:

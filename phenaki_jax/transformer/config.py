@@ -40,14 +40,22 @@ class TransformerConfig:
         if self.codebook_size < 2:
             raise UserError(f"codebook size {self.codebook_size} must be that of the tokenizer, at least 2")
         if self.code_levels and math.prod(self.code_levels) != self.codebook_size:
-            raise UserError(f"code_levels {self.code_levels} do not multiply to codebook_size {self.codebook_size}; set them to the quantizer's levels")
+            raise UserError(
+                f"code_levels {self.code_levels} do not multiply to codebook_size {self.codebook_size}; set them to the quantizer's levels"
+            )
         self.stack  # noqa: B018  (its sizes are checked when it is made)
 
     @property
     def stack(self) -> StackConfig:
         """The transformer stack in these sizes."""
         return StackConfig(
-            self.layers, self.width, self.heads, self.mlp_width, cross_attention=True, dropout=self.dropout, remat=self.remat
+            self.layers,
+            self.width,
+            self.heads,
+            self.mlp_width,
+            cross_attention=True,
+            dropout=self.dropout,
+            remat=self.remat,
         )
 
     @property

@@ -7,6 +7,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.layers import positions as positions_lib
@@ -19,7 +20,7 @@ class MaskedTransformer(nn.Module):
     """Predicts the codes of masked video tokens from those that are known and from text."""
 
     config: TransformerConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

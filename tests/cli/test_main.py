@@ -1,6 +1,8 @@
 """Every command explains itself, tells a mistake in one line with exit code 2, and leaves nothing behind."""
 
 import pathlib
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -29,50 +31,122 @@ def test_help_lists_the_commands_and_loads_nothing_slow() -> None:
         "finally: print([name for name in ('jax', 'flax', 'numpy', 'tensorflow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert all(f"    {command} " in done.stdout for command in COMMANDS)
+    assert set(COMMANDS) <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")}
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def bad_inputs(folder: pathlib.Path, empty: pathlib.Path) -> dict[str, list[str]]:
-    """Arguments that are wrong in one way each."""
-    generate = ["generate", "--model", str(folder), "--out", str(empty / "a.mp4")]
-    (empty.parent / "story.yaml").write_text("scenes: [{prompt: a, wndows: 2}]")
-    (empty.parent / "broken.gif").write_bytes(b"GIF89a")
-    return {
-        "no command": [],
-        "unknown command": ["paint"],
-        "unknown argument": [*generate, "--prompt", "a", "--colour", "red"],
-        "no prompt": generate,
-        "prompt and story": [*generate, "--prompt", "a", "--story", "a.yaml"],
-        "number": [*generate, "--prompt", "a", "--seed", "one"],
-        "gin elsewhere": [*generate, "--prompt", "a", "--gin.STEPS=2"],
-        "no model": ["generate", "--model", str(empty), "--prompt", "a", "--out", str(empty / "a.mp4")],
-        "suffix": ["generate", "--model", "none", "--prompt", "a", "--out", str(empty / "a.avi")],
-        "no folder": ["generate", "--model", "none", "--prompt", "a", "--out", str(empty / "none" / "a.mp4")],
-        "empty prompt": [*generate, "--prompt", ""],
-        "long prompt": [*generate, "--prompt", "a" * 30],
-        "second prompt": [*generate, "--prompt", "a", "--prompt", "a" * 30],
-        "no frames": [*generate, "--prompt", "a", "--frames", "0"],
-        "no seconds": [*generate, "--prompt", "a", "--seconds", "0"],
-        "fps": [*generate, "--prompt", "a", "--fps", "0"],
-        "steps": [*generate, "--prompt", "a", "--steps", "0"],
-        "guidance": [*generate, "--prompt", "a", "--guidance", "-1"],
-        "seed": [*generate, "--prompt", "a", "--seed", "-1"],
-        "story": [*generate, "--story", str(empty.parent / "story.yaml")],
-        "story that is not there": [*generate, "--story", str(empty / "story.yaml")],
-        "story with frames": [*generate, "--story", str(empty.parent / "story.yaml"), "--frames", "5"],
-        "image": [*generate, "--prompt", "a", "--image", str(empty.parent / "broken.gif")],
-        "video to reconstruct": [
-            *["reconstruct", "--model", str(folder), "--out", str(empty / "a.mp4")],
-            *["--video", str(empty.parent / "broken.gif")],
-        ],
-        "nothing to export": ["export", "--workdir", str(empty), "--out", str(empty / "model")],
-        "nothing to inspect": ["inspect", str(empty)],
-        "grid of a model": ["inspect", str(folder), "--out", str(empty / "grid.png")],
-        "training without a gin file": ["train", "--workdir", str(empty / "run")],
-    }
+GENERATE = "generate --model {model} --out {empty}/a.mp4"
+MISTAKES = {
+    "no command": "",
+    "unknown command": "paint",
+    "unknown argument": f"{GENERATE} --prompt a --colour red",
+    "no prompt": GENERATE,
+    "prompt and story": f"{GENERATE} --prompt a --story a.yaml",
+    "no number": f"{GENERATE} --prompt a --seed one",
+    "gin where there is none": f"{GENERATE} --prompt a --gin.STEPS=2",
+    "no model": "generate --model {empty} --prompt a --out {empty}/a.mp4",
+    "unknown suffix": "generate --model none --prompt a --out {empty}/a.avi",
+    "no folder for the output": "generate --model none --prompt a --out {empty}/none/a.mp4",
+    "empty prompt": f"{GENERATE} --prompt ''",
+    "long prompt": f"{GENERATE} --prompt {'a' * 30}",
+    "long second prompt": f"{GENERATE} --prompt a --prompt {'a' * 30}",
+    "no frames": f"{GENERATE} --prompt a --frames 0",
+    "no time": f"{GENERATE} --prompt a --seconds 0",
+    "no frame rate": f"{GENERATE} --prompt a --fps 0",
+    "no steps": f"{GENERATE} --prompt a --steps 0",
+    "negative guidance": f"{GENERATE} --prompt a --guidance -1",
+    "negative seed": f"{GENERATE} --prompt a --seed -1",
+    "wrong story": f"{GENERATE} --story {{inputs}}/wrong.yaml",
+    "no story": f"{GENERATE} --story {{empty}}/story.yaml",
+    "frames of a story": f"{GENERATE} --story {{inputs}}/story.yaml --frames 5",
+    "broken image": f"{GENERATE} --prompt a --image {{inputs}}/broken.gif",
+    "broken video": "reconstruct --model {model} --out {empty}/a.mp4 --video {inputs}/broken.gif",
+    "nothing to export": "export --workdir {empty} --out {empty}/model",
+    "nothing to inspect": "inspect {empty}",
+    "pictures of a model": "inspect {model} --out {empty}/grid.png",
+    "no gin file": "train --workdir {empty}/run",
+}
 
 
-@pytest.mark.parametrize("case", bad_inputs(pathlib.Path(), pathlib.Path("/tmp/none")) if False else range(28))
-def test_mistakes(case: int) -> None:
-    """Replaced below."""
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+    mistake: str, folder: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    empty, inputs = tmp_path / "empty", tmp_path / "inputs"
+    empty.mkdir()
+    inputs.mkdir()
+    (inputs / "story.yaml").write_text("scenes: [{prompt: a}]")
+    (inputs / "wrong.yaml").write_text("scenes: [{prompt: a, wndows: 2}]")
+    (inputs / "broken.gif").write_bytes(b"GIF89a")
+    assert main(shlex.split(MISTAKES[mistake].format(model=folder, empty=empty, inputs=inputs))) == 2
+    told = capfd.readouterr()
+    assert told.err.startswith("phenaki: error: ")
+    assert len(told.err.splitlines()) == 1
+    assert told.out == ""
+    assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "phenaki: interrupted\n"),
+        (OSError(28, "No space left on device"), 2, "phenaki: error: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_interruptions_and_full_disks_are_told_in_one_line(
+    error: BaseException,
+    exit_code: int,
+    told: str,
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Phenaki, "draw_windows", failing)
+    assert main(["generate", "--model", str(folder), "--prompt", "a", "--out", str(tmp_path / "a.gif")]) == exit_code
+    assert capsys.readouterr().err == told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_keeps_its_traceback(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Phenaki, "load", failing)
+    with pytest.raises(ZeroDivisionError):
+        main(["generate", "--model", str(folder), "--prompt", "a", "--out", "a.gif"])
+
+
+def test_ctrl_c_ends_a_story_that_is_being_written(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Exit code 130, one line, and neither a video nor what there was of it."""
+    command = f"generate --model {folder} --prompt circle --frames 1000000 --out {tmp_path}/a.mp4"
+    # A shell may have started the tests with SIGINT ignored, which would be inherited.
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from phenaki_jax.cli.main import main\n"
+        f"sys.exit(main({command.split()!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not any(tmp_path.iterdir()):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == "phenaki: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gin_bindings_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def record(*args: object, **options: object) -> None:
+        seen.append((*args, options))
+
+    monkeypatch.setattr("phenaki_jax.training.train.run", record)
+    words = "train --gin_file a.gin --gin_file b.gin --workdir run --gin.STEPS=2 --gin.train.seed=3 --dry_run"
+    assert main(words.split()) == 0
+    assert seen == [(["a.gin", "b.gin"], ["STEPS=2", "train.seed=3"], "run", {"dry_run": True})]

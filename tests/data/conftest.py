@@ -14,16 +14,22 @@ class SmallDataset:
     """Where it is, and what its splits hold."""
 
     data_dir: pathlib.Path
-    videos: ExampleSet = ExampleSet("video", "train", size=32, seed=3, count=70)
-    test_videos: ExampleSet = ExampleSet("video", "test", size=32, seed=3, count=62)
-    images: ExampleSet = ExampleSet("image", "train", size=32, seed=3, count=80)
-    test_images: ExampleSet = ExampleSet("image", "test", size=32, seed=3, count=20)
+    videos: ExampleSet
+    test_videos: ExampleSet
+    images: ExampleSet
+    test_images: ExampleSet
 
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
     """The dataset of 32 x 32 pixels, made once."""
-    small = SmallDataset(tmp_path_factory.mktemp("tfds"))
+    small = SmallDataset(
+        tmp_path_factory.mktemp("tfds"),
+        videos=ExampleSet("video", "train", size=32, seed=3, count=70),
+        test_videos=ExampleSet("video", "test", size=32, seed=3, count=62),
+        images=ExampleSet("image", "train", size=32, seed=3, count=80),
+        test_images=ExampleSet("image", "test", size=32, seed=3, count=20),
+    )
     prepare(
         small.data_dir,
         size=32,

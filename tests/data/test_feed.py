@@ -1,7 +1,9 @@
 """Batches on a mesh: their shapes and shares, the order they come in, and resuming exactly where they stopped."""
 
 import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -123,7 +125,7 @@ def test_saving_does_not_disturb_and_replaces_what_was_saved(
     resumed = feed_of(dataset, mesh)
     resumed.restore(tmp_path)
     assert_equal(take(resumed, 3), undisturbed[3:])
-    assert [path.name for path in tmp_path.iterdir()] == ["share_0_of_1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["process_0_of_1"]
 
 
 def test_a_feed_resumes_on_other_devices(dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path) -> None:
@@ -150,9 +152,7 @@ np.savez(out, **{f"{index}/{name}": array for index, batch in enumerate(batches)
 """
 
 
-def test_a_new_process_goes_on_with_the_very_batches(
-    dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path
-) -> None:
+def test_a_new_process_goes_on_with_the_very_batches(dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path) -> None:
     feed = feed_of(dataset, mesh)
     take(feed, 9)
     feed.save(tmp_path / "position")
@@ -186,26 +186,30 @@ if index == 0:
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("shape", "shares"), [((2, 2, 1), 2), ((1, 2, 2), 2), ((1, 1, 4), 1)])
 def test_two_processes_share_the_batches_or_load_the_same_ones(
-    dataset: SmallDataset, tmp_path: pathlib.Path, unused_tcp_port: int, shape: tuple[int, ...], shares: int
+    dataset: SmallDataset, tmp_path: pathlib.Path, shape: tuple[int, ...], shares: int
 ) -> None:
     """Processes that hold different rows load different clips; those that hold the same rows load the same."""
-    arguments = [unused_tcp_port, "INDEX", dataset.data_dir, json.dumps(shape), tmp_path / "position", tmp_path / "a.npy"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", ONE_OF_TWO_PROCESSES]
-            + [str(index if argument == "INDEX" else argument) for argument in arguments],
-            env={**__import__("os").environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        )
-        for index in range(2)
-    ]
+    port, position, out = free_port(), tmp_path / "position", tmp_path / "videos.npy"
+    two_devices = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    processes = []
+    for index in range(2):
+        arguments = map(str, (port, index, dataset.data_dir, json.dumps(shape), position, out))
+        processes.append(subprocess.Popen([sys.executable, "-c", ONE_OF_TWO_PROCESSES, *arguments], env=two_devices))
     assert [process.wait() for process in processes] == [0, 0]
-    videos = np.load(tmp_path / "a.npy")
+    videos = np.load(out)
     assert videos.shape == (24, 11, 32, 32, 3)
     assert len(np.unique(videos.reshape(24, -1), axis=0)) == 24
-    assert len(list((tmp_path / "position").iterdir())) == shares
+    saved = [json.loads((position / f"process_{index}_of_2" / "feed.json").read_text()) for index in range(2)]
+    assert [feed["share"] for feed in saved] == [f"{index % shares} of {shares}" for index in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +217,7 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
     [
         ({"mixture": "moving_shapes"}, "found mixture 'moving_shapes', expected one of .*moving_shapes_joint"),
         ({"split": "validation"}, "found split 'validation', expected one of test, train"),
+        ({"converter": "vae"}, "found converter 'vae', expected one of tokenizer, transformer"),
         ({"batch_size": 7}, "found batch_size 7, expected a multiple of 2, .* set it to 8"),
         ({"batch_size": 0}, "found batch_size 0, expected a multiple of 2"),
         ({"frames": 13}, "openings of 13 frames, expected 1 to 12"),
@@ -230,7 +235,7 @@ def test_impossible_feeds_are_refused_in_one_line(
 def test_a_missing_dataset_is_named_with_the_way_to_make_it(
     dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match="found no train files in .* make it with"):
+    with pytest.raises(UserError, match=r"found no train files in .* make it with"):
         feed_of(dataset, mesh, data_dir=tmp_path / "elsewhere")
     assert capfd.readouterr() == ("", "")
 
@@ -239,5 +244,5 @@ def test_a_position_of_another_feed_is_refused(dataset: SmallDataset, mesh: Mesh
     feed_of(dataset, mesh).save(tmp_path)
     with pytest.raises(UserError, match=r"with batch_size=8, not 16, seed=0, not 1: resume with the settings"):
         feed_of(dataset, mesh, batch_size=16, seed=1).restore(tmp_path)
-    with pytest.raises(UserError, match="found nothing in .*, expected share_0_of_1"):
+    with pytest.raises(UserError, match=r"found nothing in .*, expected process_0_of_1"):
         feed_of(dataset, mesh).restore(tmp_path / "empty")

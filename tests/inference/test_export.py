@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.export import export_model, load_exported
+from phenaki_jax.inference.export import export_model, load_exported, usual_metadata
 from phenaki_jax.inference.phenaki import Phenaki
+from phenaki_jax.tokenizer.config import CViViTConfig
 
 
 def edit_json(folder: pathlib.Path, **changes: object) -> None:
@@ -57,7 +58,9 @@ def test_an_exported_model_is_replaced(model: Phenaki, folder: pathlib.Path, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_nothing_but_an_exported_model_is_replaced(model: Phenaki, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_nothing_but_an_exported_model_is_replaced(
+    model: Phenaki, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     copy = shutil.copytree(folder, tmp_path / "model")
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"'notes.txt'"):
@@ -89,13 +92,18 @@ def test_an_interrupted_export_leaves_the_old_model(
         (lambda folder: edit_json(folder, format=2), r"format 2, .* newer phenaki_jax"),
         (lambda folder: edit_json(folder, codebook_size=17), "codebook_size 17, expected 16"),
         (lambda folder: edit_json(folder, vocabulary="t5"), "vocabulary 't5'"),
-        (lambda folder: edit_json(folder, config={"tokenizer": {"heads": "two"}}), "heads: found 'two', expected a whole"),
+        (
+            lambda folder: edit_json(folder, config={"tokenizer": {"heads": "two"}}),
+            "heads: found 'two', expected a whole",
+        ),
         (lambda folder: (folder / "transformer.safetensors").unlink(), "found no transformer.safetensors"),
         (lambda folder: truncate(folder / "text_encoder.safetensors"), "text_encoder.safetensors is damaged"),
         (lambda folder: edit_tensors(folder, lambda tensors: tensors.pop("first_stem")), "found no first_stem"),
         (lambda folder: edit_tensors(folder, lambda tensors: tensors.update(more=np.zeros(1))), "found more, expected"),
         (
-            lambda folder: edit_tensors(folder, lambda tensors: tensors.update(first_stem=np.zeros((2, 3), np.float32))),
+            lambda folder: edit_tensors(
+                folder, lambda tensors: tensors.update(first_stem=np.zeros((2, 3), np.float32))
+            ),
             r"first_stem as float32\[2, 3\], expected float32\[192, 16\]",
         ),
     ],
@@ -111,8 +119,20 @@ def test_a_damaged_folder_is_refused(
     assert "\n" not in str(error.value)
 
 
-def test_a_prefix_that_fills_the_window_is_refused(model: Phenaki, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_prefix_that_fills_the_window_is_refused(
+    model: Phenaki, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     copy = shutil.copytree(folder, tmp_path / "model")
     edit_json(copy, metadata={"prefix_frames": 5})
     with pytest.raises(UserError, match="at most 3"):
         load_exported(copy)
+
+
+@pytest.mark.parametrize(
+    ("frames", "patch", "prefix"), [(11, 2, 5), (5, 2, 3), (9, 4, 5), (13, 3, 4), (5, 4, 1), (1, 2, 0)]
+)
+def test_windows_are_usually_given_up_to_five_frames(frames: int, patch: int, prefix: int) -> None:
+    config = CViViTConfig(frames=frames, temporal_patch=patch)
+    metadata = usual_metadata(config)
+    metadata.check(config)
+    assert metadata.prefix_frames == prefix

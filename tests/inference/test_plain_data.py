@@ -56,5 +56,5 @@ def test_what_is_not_declared_is_refused_with_its_place(value: object, message: 
 def test_what_a_configuration_refuses_is_told_with_its_place() -> None:
     plain = dataclasses.asdict(tiny_config())
     plain["tokenizer"]["patch"] = 7
-    with pytest.raises(UserError, match="model.json, tokenizer: patch 7"):
+    with pytest.raises(UserError, match=r"model\.json, tokenizer: patch 7"):
         from_plain(PhenakiConfig, plain, "model.json")

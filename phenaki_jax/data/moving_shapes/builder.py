@@ -59,7 +59,7 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
       kwargs: those of `tfds.core.DatasetBuilder`.
 
     Raises:
-      UserError: a number that is given is not that of the dataset found in the folder.
+      UserError: numbers are given, and the dataset in the folder has others or shows what the world no longer does.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -84,18 +84,32 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
         asked = {"train_examples": train_examples, "test_examples": test_examples, "seed": seed}
         self._asked = {name: value for name, value in asked.items() if value is not None}
         super().__init__(**kwargs)
-        found = {name: self.info.metadata[name] for name in self._asked}
-        if found != self._asked:
+        if self._asked:
+            self._check_found()
+
+    def _check_found(self) -> None:
+        """An existing folder replaces the metadata that the builder was made with."""
+        expected = {**self._asked, "fingerprint": self._fingerprint(self.info.metadata["seed"])}
+        found = {name: self.info.metadata.get(name) for name in expected}
+        if found != expected:
             raise UserError(
-                f"found a dataset of {_in_words(found)} in {self.data_dir}, expected {_in_words(self._asked)}: "
+                f"found a dataset of {_in_words(found)} in {self.data_dir}, expected {_in_words(expected)}: "
                 "delete that folder, name another data_dir, or ask for what is there"
             )
+
+    def _fingerprint(self, seed: int) -> str:
+        return examples.fingerprint(self._example_set("train", seed, count=1))
+
+    def _example_set(self, split: str, seed: int, count: int) -> examples.ExampleSet:
+        config = self.builder_config
+        return examples.ExampleSet(config.kind, split, config.size, seed=seed, count=count)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
         shapes = feature_shapes(config.kind)
         frame = tfds.features.Image(shape=(config.size, config.size, 3), encoding_format="png")
-        counts = {"train_examples": config.train_examples, "test_examples": config.test_examples, "seed": 0}
+        defaults = {"train_examples": config.train_examples, "test_examples": config.test_examples, "seed": 0}
+        numbers = {**defaults, **self._asked}
         return tfds.core.DatasetInfo(
             builder=self,
             description="Drawn shapes that move, grow, turn and change colour.",
@@ -106,20 +120,18 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
                     **{name: tfds.features.Tensor(shape=shape, dtype=np.str_) for name, shape in shapes.items()},
                 }
             ),
-            metadata=tfds.core.MetadataDict({**counts, **self._asked}),
+            metadata=tfds.core.MetadataDict({**numbers, "fingerprint": self._fingerprint(numbers["seed"])}),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         return {split: self._generate_examples(split) for split in examples.SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        metadata, config = self.info.metadata, self.builder_config
-        count = metadata[f"{split}_examples"]
-        made = examples.generate_examples(
-            examples.ExampleSet(config.kind, split, config.size, seed=metadata["seed"], count=count)
-        )
+        count = self.info.metadata[f"{split}_examples"]
+        made = examples.generate_examples(self._example_set(split, self.info.metadata["seed"], count))
+        title = f"{self.name}/{self.builder_config.name} {split}"
         # disable=None: only where stderr is a terminal.
-        for example in tqdm.tqdm(made, f"{self.name}/{config.name} {split}", count, leave=False, disable=None):
+        for example in tqdm.tqdm(made, title, count, leave=False, disable=None):
             yield example["index"], example
 
 
@@ -160,7 +172,8 @@ def prepare(
       seed: another seed gives other examples.
 
     Raises:
-      UserError: a size or number that cannot be, or a dataset is there already with other numbers or another seed.
+      UserError: a size or number that cannot be, or a dataset is there already with other numbers, another seed or
+        of another world.
     """
     counts = {"video": (train_videos, test_videos), "image": (train_images, test_images)}
     if size not in SIZES:
@@ -176,7 +189,7 @@ def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_example
         builder = MovingShapes(
             config=config, data_dir=data_dir, train_examples=train_examples, test_examples=test_examples, seed=seed
         )
-        for leftover in Path(builder.data_dir).parent.glob("*.incomplete*"):
+        for leftover in Path(builder.data_dir).parent.glob("incomplete.*"):
             shutil.rmtree(leftover)
         download_config = tfds.download.DownloadConfig(
             try_download_gcs=False, num_shards=min(MOST_SHARDS, train_examples, test_examples)
@@ -195,5 +208,5 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _in_words(numbers: dict[str, int]) -> str:
+def _in_words(numbers: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in numbers.items())

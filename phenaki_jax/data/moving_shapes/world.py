@@ -283,7 +283,9 @@ def _try_scene(
         for option in options:
             if not can_move(shape, option) or (color, shape, option) in forbidden:
                 continue
-            target = str(rng.choice([other for other in colors if other != color])) if option == "changes color" else None
+            target = (
+                str(rng.choice([other for other in colors if other != color])) if option == "changes color" else None
+            )
             stretch = _move(rng, pose, str(option), target, first=not made)
             if all(_is_inside(step) for step in stretch):
                 break
@@ -328,7 +330,7 @@ def _move(rng: np.random.Generator, pose: Pose, motion: str, target: str | None,
 def _is_inside(pose: Pose) -> bool:
     margin = 0.85 * pose.radius
     in_frame = margin <= pose.x <= 1 - margin and margin <= pose.y <= 1 - margin
-    return in_frame and SMALLEST_RADIUS * 0.99 <= pose.radius <= LARGEST_RADIUS * 1.01
+    return bool(in_frame and SMALLEST_RADIUS * 0.99 <= pose.radius <= LARGEST_RADIUS * 1.01)
 
 
 def _draw_background(background: Background, size: int) -> np.ndarray:

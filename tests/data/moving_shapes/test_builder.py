@@ -72,9 +72,18 @@ def test_a_dataset_of_other_numbers_is_not_taken_for_the_one_asked_for(dataset: 
         "test_images": dataset.test_images.count,
         "seed": dataset.videos.seed,
     }
-    with pytest.raises(UserError, match="found a dataset of .*, expected .*: delete that folder") as error:
+    with pytest.raises(UserError, match=r"found a dataset of .*, expected .*: delete that folder") as error:
         prepare(dataset.data_dir, size=32, **{**numbers, **other})
     assert "\n" not in str(error.value)
+
+
+def test_a_dataset_of_another_world_is_not_taken_for_one_of_this(
+    dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the world was changed after the dataset was made."""
+    monkeypatch.setattr(world, "SPEED", world.SPEED / 2)
+    with pytest.raises(UserError, match="fingerprint="):
+        MovingShapes(config="video_32", data_dir=dataset.data_dir, train_examples=dataset.videos.count)
 
 
 def test_numbers_that_are_not_asked_for_are_those_found(dataset: SmallDataset) -> None:
@@ -111,16 +120,17 @@ def test_an_interrupted_preparation_leaves_nothing_and_the_next_one_succeeds(
         yield from list(whole(example_set))[:1]
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(examples, "generate_examples", interrupted)
+    monkeypatch.setattr(examples, "generate_examples", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path, **FEW)
+    monkeypatch.undo()
     assert not any(path.is_dir() for path in (tmp_path / "moving_shapes" / "video_32").iterdir())
     prepare(tmp_path, **FEW)
     assert MovingShapes(config="video_32", data_dir=tmp_path).info.splits["train"].num_examples == 6
 
 
 def test_remains_of_a_killed_preparation_are_removed(tmp_path: pathlib.Path) -> None:
-    remains = tmp_path / "moving_shapes" / "video_32" / "1.0.0.incompleteABCDEF"
+    remains = tmp_path / "moving_shapes" / "video_32" / "incomplete.ABCDEF_1.0.0"
     remains.mkdir(parents=True)
     (remains / "half").write_text("written")
     prepare(tmp_path, **FEW)

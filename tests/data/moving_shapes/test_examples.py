@@ -40,7 +40,9 @@ def test_videos_show_no_concept_that_is_for_images_only(clips: ExampleSet) -> No
 
 def test_half_of_the_images_show_a_concept_that_no_video_shows() -> None:
     segments = [scene.segments[0] for scene in scenes_of(IMAGES)]
-    assert {(segment.color, segment.shape) for segment in segments} == set(itertools.product(world.COLORS, world.SHAPES))
+    assert {(segment.color, segment.shape) for segment in segments} == set(
+        itertools.product(world.COLORS, world.SHAPES)
+    )
     unseen = [
         segment.color in world.IMAGE_ONLY_COLORS or segment.shape in world.IMAGE_ONLY_SHAPES for segment in segments
     ]

@@ -1,0 +1,156 @@
+"""What a demo's model can do, read from the pixels it makes; all seeds are fixed here beforehand."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from phenaki_jax.cli.demonstration.settings import DemoSettings
+from phenaki_jax.data.moving_shapes import world
+from phenaki_jax.data.moving_shapes.reader import read_clip
+from phenaki_jax.inference.phenaki import Phenaki
+from phenaki_jax.inference.story import Scene, Story, tell_stories
+
+GENERATION_SEED = 1001
+TRANSFER_SEED = 2002
+STORY_SEED = 3003
+LONG_STORY_SEED = 4004
+CLIPS_AT_ONCE = 31
+SCENES_OF_A_STORY = 4
+
+Videos = UInt8[np.ndarray, "clips frames height width 3"]
+
+
+def generation(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], Videos]:
+    """Clips from prompts of held-out combinations: how often colour, shape and motion are the prompt's."""
+    combinations = sorted(world.held_out_combinations()) * settings.clips_per_combination
+    segments = _segments(combinations, GENERATION_SEED)
+    videos = _draw(model, segments, GENERATION_SEED)
+    return _judge(videos, segments), videos
+
+
+def transfer(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], Videos]:
+    """Clips of colours that only images show."""
+    combinations = [
+        (color, shape, motion)
+        for color in world.IMAGE_ONLY_COLORS
+        for shape in world.VIDEO_SHAPES
+        for motion in world.MOTIONS
+        if world.can_move(shape, motion)
+    ] * settings.clips_per_transfer
+    segments = _segments(combinations, TRANSFER_SEED)
+    videos = _draw(model, segments, TRANSFER_SEED)
+    return _judge(videos, segments), videos
+
+
+def stories(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], Videos]:
+    """Stories of four prompts: how often a window does what its prompt says, and keeps what the prompt keeps.
+
+    A window is read from the last frame before it on. One in which a colour change is over already counts where the
+    new colour is held.
+    """
+    rng = np.random.default_rng(STORY_SEED)
+    firsts = sorted(world.held_out_combinations())
+    plans = [
+        world.sample_scene(rng, segments=SCENES_OF_A_STORY, first=firsts[index % len(firsts)]).segments
+        for index in range(settings.stories)
+    ]
+    told = [_story(plan, rng, STORY_SEED + index) for index, plan in enumerate(plans)]
+    windows = list(tell_stories(model, told))
+    videos = np.concatenate(windows, axis=1)
+    ends = np.cumsum([window.shape[1] for window in windows])
+    scene_of_window = [index for index, scene in enumerate(told[0].scenes) for _ in range(scene.windows or 1)]
+    followed, kept = [], []
+    for video, plan in zip(videos, plans, strict=True):
+        for end, window, scene in zip(ends, windows, scene_of_window, strict=True):
+            segment = plan[scene]
+            reading = read_clip(video[max(0, end - window.shape[1] - 1) : end])
+            is_changing = segment.motion == "changes color"
+            holds = is_changing and reading.color == reading.final_color == segment.target_color
+            reaches = not is_changing or reading.final_color == segment.target_color
+            followed.append(holds or (reading.motion == segment.motion and reaches))
+            kept.append(reading.shape == segment.shape)
+            if not is_changing:
+                kept.append(reading.final_color == segment.color)
+    return {"prompt_accuracy": float(np.mean(followed)), "identity_kept": float(np.mean(kept))}, videos
+
+
+def long_story(model: Phenaki, settings: DemoSettings) -> dict[str, float]:
+    """A story of many windows: whether the last take as long as the first, and memory stays what it was."""
+    prompts = ["a blue square moves right", "a blue square moves left"]
+    half = settings.long_story_windows // len(prompts)
+    story = Story(tuple(Scene(prompts[index % 2]) for index in range(2 * half)), seed=LONG_STORY_SEED)
+    seconds, memory = [], []
+    began = time.perf_counter()
+    for _ in model.tell(story):
+        now = time.perf_counter()
+        seconds.append(now - began)
+        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        began = now
+    # The first two windows are compiled, one without and one with frames before it.
+    compiled, share = seconds[2:], max(1, len(seconds) // 10)
+    return {
+        "windows": len(seconds),
+        "seconds_per_window": float(np.median(compiled)),
+        "time_last_over_first": float(np.median(compiled[-share:]) / np.median(compiled[:share])),
+        "memory_growth_gib": memory[-1] - memory[min(2, len(memory) - 1)],
+    }
+
+
+def _segments(combinations: Sequence[tuple[str, str, str]], seed: int) -> list[world.Segment]:
+    rng = np.random.default_rng(seed)
+    return [
+        world.Segment(
+            *combination,
+            str(rng.choice([color for color in world.VIDEO_COLORS if color != combination[0]]))
+            if combination[2] == "changes color"
+            else None,
+        )
+        for combination in combinations
+    ]
+
+
+def _draw(model: Phenaki, segments: Sequence[world.Segment], seed: int) -> Videos:
+    rng = np.random.default_rng(seed + 1)
+    prompts = [str(rng.choice(world.captions(segment))) for segment in segments]
+    batches = [
+        model.generate(prompts[start : start + CLIPS_AT_ONCE], seed=seed + start)
+        for start in range(0, len(prompts), CLIPS_AT_ONCE)
+    ]
+    return np.concatenate(batches)
+
+
+def _judge(videos: Videos, segments: Sequence[world.Segment]) -> dict[str, float]:
+    right = []
+    for video, segment in zip(videos, segments, strict=True):
+        reading = read_clip(video)
+        reaches = segment.target_color is None or reading.final_color == segment.target_color
+        right.append(
+            (
+                reading.color == segment.color,
+                reading.shape == segment.shape,
+                reading.motion == segment.motion and reaches,
+            )
+        )
+    table = np.array(right)
+    color, shape, motion = table.mean(axis=0)
+    return {
+        "clips": len(segments),
+        "color_accuracy": float(color),
+        "shape_accuracy": float(shape),
+        "motion_accuracy": float(motion),
+        "all_correct": float(table.all(axis=1).mean()),
+    }
+
+
+def _story(plan: Sequence[world.Segment], rng: np.random.Generator, seed: int) -> Story:
+    scenes: list[Any] = [
+        Scene(str(rng.choice(world.captions(segment))), windows=1 if index == 0 else 2)
+        for index, segment in enumerate(plan)
+    ]
+    return Story(tuple(scenes), seed=seed)

@@ -1,0 +1,55 @@
+"""How large a demo is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoSettings:
+    """Sizes of a demo; a folder belongs to one choice of them.
+
+    Attributes:
+      train_videos: training clips.
+      test_videos: clips whose first segment shows a held-out combination.
+      train_images: training images.
+      test_images: test images.
+      tokenizer_steps: steps of the tokenizer's training.
+      transformer_steps: steps of the transformer's training.
+      batch_size: examples of a step of the tokenizer; the transformer takes twice as many.
+      clips_per_combination: clips drawn for each held-out combination.
+      clips_per_transfer: clips drawn for each combination with a colour that only images show.
+      stories: stories of four prompts that are judged.
+      long_story_windows: windows of the story whose time and memory are watched.
+      sampling_steps: rounds of prediction of a window.
+    """
+
+    train_videos: int = 4000
+    test_videos: int = 310
+    train_images: int = 2000
+    test_images: int = 96
+    tokenizer_steps: int = 1500
+    transformer_steps: int = 1000
+    batch_size: int = 16
+    clips_per_combination: int = 8
+    clips_per_transfer: int = 2
+    stories: int = 31
+    long_story_windows: int = 100
+    sampling_steps: int = 24
+
+
+FULL = DemoSettings()
+QUICK = DemoSettings(
+    train_videos=64,
+    test_videos=31,
+    train_images=64,
+    test_images=32,
+    tokenizer_steps=40,
+    transformer_steps=40,
+    batch_size=4,
+    clips_per_combination=1,
+    clips_per_transfer=1,
+    stories=2,
+    long_story_windows=6,
+    sampling_steps=2,
+)

@@ -1,0 +1,200 @@
+"""The stages of a demo, in order; each leaves something complete, so that an interrupted demo goes on after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phenaki_jax.cli.demonstration import measures, report
+from phenaki_jax.cli.demonstration.settings import DemoSettings
+from phenaki_jax.data.moving_shapes import world
+from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.export import config_from_plain, export_model, usual_metadata
+from phenaki_jax.inference.phenaki import Phenaki
+from phenaki_jax.inference.story import read_story
+from phenaki_jax.inference.video_files import film_strips, write_video
+from phenaki_jax.training import checkpoints, train
+
+STORY = """\
+# Four prompts, the last three two windows each. phenaki generate --model model --story story.yaml --out story.gif
+seed: 7
+scenes:
+  - prompt: a red square moves right
+    windows: 1
+  - prompt: the red square grows
+    windows: 2
+  - prompt: the red square turns blue
+    windows: 2
+  - prompt: the blue square moves left
+    windows: 2
+"""
+FPS = 8.0
+
+
+def run_stages(folder: str | Path, settings: DemoSettings) -> int:
+    """Does what is not done yet, writes the report and tells where it is; returns 0.
+
+    Raises:
+      UserError: the folder holds a demo of other settings.
+      KeyboardInterrupt: interrupted; the same call goes on.
+    """
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    _check_settings(out, settings)
+    stages: dict[str, Callable[[Path, DemoSettings], None]] = {
+        "dataset": _dataset,
+        "tokenizer": _tokenizer,
+        "transformer": _transformer,
+        "export": _export,
+        "story": _story,
+        "measures": _measures,
+    }
+    for number, (name, stage) in enumerate(stages.items(), start=1):
+        if name in _times(out):
+            continue
+        print(f"[{number}/{len(stages)}] {name}", flush=True)
+        began = time.perf_counter()
+        try:
+            stage(out, settings)
+        finally:
+            _add_time(out, name, time.perf_counter() - began, done=False)
+        _add_time(out, name, 0.0, done=True)
+    report.write(out, dataclasses.asdict(settings))
+    print(f"done: open {out / 'report.html'}")
+    return 0
+
+
+def _dataset(out: Path, settings: DemoSettings) -> None:
+    prepare(
+        out / "data",
+        size=32,
+        train_videos=settings.train_videos,
+        test_videos=settings.test_videos,
+        train_images=settings.train_images,
+        test_images=settings.test_images,
+    )
+
+
+def _tokenizer(out: Path, settings: DemoSettings) -> None:
+    evaluated = train.run(
+        ["gin_configs/runs/shapes_tokenizer.gin"],
+        [
+            f"DATA_DIR='{(out / 'data').absolute()}'",
+            f"STEPS={settings.tokenizer_steps}",
+            f"BATCH_SIZE={settings.batch_size}",
+        ],
+        str(out / "tokenizer"),
+    )
+    _write_json(out / "measures" / "tokenizer.json", evaluated)
+
+
+def _transformer(out: Path, settings: DemoSettings) -> None:
+    train.run(
+        ["gin_configs/runs/shapes_transformer.gin"],
+        [
+            f"DATA_DIR='{(out / 'data').absolute()}'",
+            f"TOKENIZER_WORKDIR='{(out / 'tokenizer').absolute()}'",
+            f"STEPS={settings.transformer_steps}",
+            f"BATCH_SIZE={2 * settings.batch_size}",
+            f"SAMPLING_STEPS={settings.sampling_steps}",
+        ],
+        str(out / "transformer"),
+    )
+
+
+def _export(out: Path, settings: DemoSettings) -> None:
+    workdir = out / "transformer"
+    description = checkpoints.read_description(workdir)
+    config = config_from_plain({name: description[name] for name in ("tokenizer", "text", "transformer")}, str(workdir))
+    read = checkpoints.read_params(workdir)
+    metadata = usual_metadata(
+        config, trained_on={"dataset": "moving_shapes_joint", "steps": settings.transformer_steps}
+    )
+    sampling = dataclasses.replace(metadata.sampling, steps=settings.sampling_steps)
+    metadata = dataclasses.replace(metadata, sampling=sampling)
+    export_model(out / "model", config, {**read["params"], **read["frozen"]}, metadata)
+
+
+def _story(out: Path, settings: DemoSettings) -> None:
+    del settings
+    (out / "story.yaml").write_text(STORY)
+    model = Phenaki.load(out / "model")
+    frames = np.concatenate(list(model.tell(read_story(out / "story.yaml"))))
+    write_video(out / "story.gif", frames, FPS)
+    write_video(out / "story.mp4", frames, FPS)
+
+
+def _measures(out: Path, settings: DemoSettings) -> None:
+    model = Phenaki.load(out / "model")
+    folder = out / "measures"
+    drawn = {"generation": measures.generation, "transfer": measures.transfer, "story": measures.stories}
+    for name, measure in drawn.items():
+        if (folder / f"{name}.json").exists():
+            continue
+        print(f"      {name}", flush=True)
+        values, videos = measure(model, settings)
+        write_video(out / f"{name}_samples.png", _strips(videos[:12]), FPS, scale=2)
+        write_video(out / f"{name}_samples.gif", _tiles(videos[:24]), FPS, scale=2)
+        _write_json(folder / f"{name}.json", values)
+    if not (folder / "long_story.json").exists():
+        print("      long story", flush=True)
+        _write_json(folder / "long_story.json", measures.long_story(model, settings))
+
+
+def _strips(videos: measures.Videos) -> np.ndarray:
+    """A row of frames for each video, as a video of one frame."""
+    return film_strips(videos)[None]
+
+
+def _tiles(videos: measures.Videos, columns: int = 6) -> np.ndarray:
+    """Videos beside and below each other, playing at once."""
+    count = len(videos) // columns * columns or len(videos)
+    columns = min(columns, count)
+    _, frames, height, width, channels = videos.shape
+    tiled = videos[:count].reshape(count // columns, columns, frames, height, width, channels)
+    return tiled.transpose(2, 0, 3, 1, 4, 5).reshape(frames, count // columns * height, columns * width, channels)
+
+
+def _check_settings(out: Path, settings: DemoSettings) -> None:
+    file = out / "demo.json"
+    wanted = dataclasses.asdict(settings) | {"motions": list(world.MOTIONS)}
+    if not file.exists():
+        _write_json(file, wanted)
+        return
+    if json.loads(file.read_text()) != wanted:
+        raise UserError(
+            f"{out} holds a demo of other settings, expected the same as now; name another folder or delete it"
+        )
+
+
+def _times(out: Path) -> dict[str, Any]:
+    """Seconds of the stages that are done."""
+    return {name: entry["seconds"] for name, entry in _read_times(out).items() if entry["done"]}
+
+
+def _read_times(out: Path) -> dict[str, Any]:
+    file = out / "times.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _add_time(out: Path, name: str, seconds: float, *, done: bool) -> None:
+    times = _read_times(out)
+    before = times.get(name, {"seconds": 0.0})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": peak, "done": done}
+    _write_json(out / "times.json", times)
+
+
+def _write_json(file: Path, value: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.incomplete")
+    unfinished.write_text(json.dumps(value, indent=2))
+    unfinished.replace(file)

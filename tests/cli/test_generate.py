@@ -1,0 +1,69 @@
+"""Prompts and stories become files with the frames that were asked for."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from phenaki_jax.cli.main import main
+from phenaki_jax.inference.phenaki import Phenaki
+from phenaki_jax.inference.testing import tiny_config
+from phenaki_jax.inference.video_files import fit_frames, read_video, write_video
+
+TOKENIZER = tiny_config().tokenizer
+
+
+def test_each_prompt_becomes_a_file(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--prompt", "a circle", "--prompt", "a square", "--seed", "3", "--out", str(tmp_path / "a.png"), "--json"]
+    assert main(["generate", "--model", str(folder), *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["seed"] for entry in told["written"]] == [3, 4]
+    assert [pathlib.Path(entry["file"]).name for entry in told["written"]] == ["a-1.png", "a-2.png"]
+    assert told["frames"] == 5
+    drawn = Phenaki.load(folder).generate(["a circle", "a square"], seed=3)
+    for entry, video in zip(told["written"], drawn, strict=True):
+        strip = read_video(entry["file"])[0][0]
+        np.testing.assert_array_equal(strip[::8, ::8], np.concatenate(list(video), axis=1))
+
+
+def test_a_story_becomes_one_file(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """5 + 2 frames, then 3 of two windows' 4."""
+    story, out = tmp_path / "story.yaml", tmp_path / "story.mp4"
+    story.write_text("scenes: [{prompt: a circle, windows: 2}, {prompt: it grows, frames: 3}]")
+    assert main(["generate", "--model", str(folder), "--story", str(story), "--fps", "5", "--out", str(out)]) == 0
+    frames, fps = read_video(out)
+    assert (len(frames), fps) == (10, 5)
+
+
+def test_seconds_are_frames_at_the_frame_rate(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "a.gif"
+    words = ["--prompt", "a circle", "--seconds", "0.7", "--fps", "10", "--out", str(out)]
+    assert main(["generate", "--model", str(folder), *words]) == 0
+    assert len(read_video(out)[0]) == 7
+
+
+@pytest.mark.parametrize(("option", "given", "frames"), [("--image", 1, 5), ("--video", 4, 5)])
+def test_a_video_begins_with_what_is_given(
+    folder: pathlib.Path, tmp_path: pathlib.Path, option: str, given: int, frames: int
+) -> None:
+    """An image, or the first 3 of 4 frames: as many as 1 + 2 k; then what is new of one window."""
+    start = np.random.default_rng(0).integers(0, 256, (given, 32, 32, 3), dtype=np.uint8)
+    start[..., 1:] = 0
+    source, out = tmp_path / ("in.png" if given == 1 else "in.gif"), tmp_path / "out.png"
+    write_video(source, start, fps=10.0, scale=8)
+    assert main(["generate", "--model", str(folder), "--prompt", "a", option, str(source), "--out", str(out)]) == 0
+    strip = read_video(out)[0][0, ::8, ::8]
+    assert strip.shape == (32, 32 * frames, 3)
+    kept = fit_frames(read_video(source)[0], TOKENIZER, trim=True)
+    np.testing.assert_array_equal(strip[:, : 32 * len(kept)], np.concatenate(list(kept), axis=1))
+
+
+def test_a_video_is_no_image(folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "in.gif"
+    write_video(source, np.stack([np.full((32, 32, 3), index, np.uint8) for index in (0, 99)]), fps=8.0)
+    words = ["--prompt", "a", "--image", str(source), "--out", str(tmp_path / "out.gif")]
+    assert main(["generate", "--model", str(folder), *words]) == 2
+    assert "use --video" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""What a folder holds is told, to people and to programs."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from phenaki_jax.cli.main import main
+from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.inference.testing import random_params, tiny_config
+from phenaki_jax.inference.video_files import read_video
+
+PARAMETERS = sum(array.size for array in jax.tree.leaves(random_params(tiny_config())))
+
+
+def inspect(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
+    """What the command tells programs."""
+    assert main(["inspect", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_an_exported_model(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = inspect(capsys, folder)
+    assert told["kind"] == "exported model"
+    assert told["parameters"] == PARAMETERS
+    assert told["shapes"]["tokenizer/first_stem"] == [192, 16]
+    assert told["config"]["transformer"] == json.loads(json.dumps(dataclasses.asdict(tiny_config().transformer)))
+    assert told["prefix_frames"] == 3
+
+
+def test_people_read_lines(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "kind: exported model"
+    assert f"parameters: {PARAMETERS:,}" in lines
+
+
+def test_a_training_and_its_checkpoint(transformer_workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = inspect(capsys, transformer_workdir)
+    assert told["step"] == 7
+    assert told["steps"] == [7]
+    assert told["parameters"] == PARAMETERS
+    assert told == inspect(capsys, transformer_workdir / "checkpoints" / "7")
+
+
+def test_a_dataset_and_its_first_videos(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"train_videos": 3, "test_videos": 31, "train_images": 3, "test_images": 2}
+    prepare(tmp_path, size=32, seed=0, **counts)
+    told = inspect(capsys, tmp_path / "moving_shapes" / "video_32" / "1.0.0", "--out", tmp_path / "grid.png")
+    assert {name: split["examples"] for name, split in told["splits"].items()} == {"train": 3, "test": 31}
+    assert "frames" in told["features"]
+    (grid,), _ = read_video(tmp_path / "grid.png")
+    assert grid.shape[1:] == (36 * 32, 3)
+    assert grid.shape[0] in (3 * 32, 8 * 32)
+    assert np.ptp(grid) > 0
