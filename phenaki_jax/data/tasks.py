@@ -250,10 +250,14 @@ def _check_window(frames: int, prefix_probability: float, prefix_frames: int) ->
             f"found openings of {frames} frames, expected 1 to {world.SEGMENT_FRAMES}, all of one segment: "
             "ask for fewer frames, or set prefix_probability to 1"
         )
-    if prefix_probability > 0 and not 1 <= frames - prefix_frames <= world.SEGMENT_FRAMES:
+    # With more given frames, the clips whose last segment changes its colour would have no place for a window.
+    most_given = (examples.VIDEO_SEGMENTS - 1) * world.SEGMENT_FRAMES
+    new_frames = frames - prefix_frames
+    possible = 1 <= prefix_frames <= most_given and 1 <= new_frames <= world.SEGMENT_FRAMES
+    if prefix_probability > 0 and not possible:
         raise UserError(
-            f"found continuations of {frames} frames with {prefix_frames} given, expected 1 to {world.SEGMENT_FRAMES} "
-            "new ones, all of one segment: change the frames or prefix_frames, or set prefix_probability to 0"
+            f"found continuations of {frames} frames, {prefix_frames} of them given, expected 1 to {most_given} given "
+            f"and 1 to {world.SEGMENT_FRAMES} new: change the frames or prefix_frames, or set prefix_probability to 0"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
@@ -13,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig, decode_tokens
 from phenaki_jax.layers import pixels
+from phenaki_jax.layers.module import apply
 from phenaki_jax.layers.positions import grid_positions
 from phenaki_jax.text.encoder import TextEncoder, TextEncoderConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
@@ -39,7 +39,8 @@ class PhenakiConfig:
         self.transformer.check_codebook(self.tokenizer.quantizer.codebook_size)
         if self.text.width != self.transformer.text_width:
             raise UserError(
-                f"the text encoder's width is {self.text.width} but the transformer reads {self.transformer.text_width}; "
+                f"the text encoder's width is {self.text.width} but the transformer reads "
+                f"{self.transformer.text_width}; "
                 "set TransformerConfig.text_width to the text encoder's width"
             )
 
@@ -71,9 +72,7 @@ def all_logits(
     """Logits of the masked transformer for windows of `config.token_shape`."""
     positions = grid_positions(*config.token_shape)[None]
     model = MaskedTransformer(config.transformer, dtype)
-    return model.apply(
-        {"params": params}, video_tokens, positions, token_mask, text_embeddings, text_mask, drop_text, **options
-    )
+    return apply(model, params, video_tokens, positions, token_mask, text_embeddings, text_mask, drop_text, **options)
 
 
 def generate_window(
@@ -102,13 +101,12 @@ def generate_window(
     times, rows, columns = config.token_shape
     batch, given = text_tokens.shape[0], prefix.shape[1]
     tokenizer = CViViT(config.tokenizer)
-    variables = {"params": params["tokenizer"]}
     known_tokens = jnp.zeros((batch, times, rows, columns), jnp.int32)
     if given:
-        encoded = tokenizer.apply(variables, pixels.to_float(prefix), method="encode")
+        encoded = apply(tokenizer, params["tokenizer"], pixels.to_float(prefix), method="encode")
         known_tokens = known_tokens.at[:, : encoded.shape[1]].set(encoded)
     known = jnp.broadcast_to(config.known_tokens(jnp.asarray([given])), (batch, times * rows * columns))
-    embeddings = TextEncoder(config.text).apply({"params": params["text"]}, text_tokens, text_mask)
+    embeddings = apply(TextEncoder(config.text), params["text"], text_tokens, text_mask)
     # Conditional and unconditional halves run as one batch.
     twice = lambda array: jnp.concatenate([array, array])  # noqa: E731
     drop_text = jnp.arange(2 * batch) >= batch
@@ -122,8 +120,5 @@ def generate_window(
 
     flat = known_tokens.reshape(batch, -1)
     tokens = decode_tokens(logits_of, sampling, rng, flat, known, config.transformer.mask_token)
-    video = tokenizer.apply(variables, tokens.reshape(batch, times, rows, columns), method="decode")
+    video = apply(tokenizer, params["tokenizer"], tokens.reshape(batch, times, rows, columns), method="decode")
     return jnp.concatenate([prefix, pixels.to_uint8(video[:, given:])], axis=1)
-
-
-generate_window_jit = jax.jit(generate_window, static_argnums=(0, 1))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.linear import linear
+from phenaki_jax.layers.module import parameter
 
 
 def dot_product_attention(
@@ -55,12 +56,11 @@ class MultiHeadAttention(nn.Module):
         if angles is not None:
             query, key = positions_lib.rotate(query, angles), positions_lib.rotate(key, angles)
         attended = dot_product_attention(query, key, value, mask)
-        kernel = self.param(
+        kernel = parameter(
+            self,
             "out",
-            nn.with_logical_partitioning(
-                nn.initializers.variance_scaling(self.output_scale**2, "fan_in", "normal", in_axis=(0, 1), out_axis=2),
-                ("heads", "kv", "embed"),
-            ),
+            nn.initializers.variance_scaling(self.output_scale**2, "fan_in", "normal", in_axis=(0, 1), out_axis=2),
+            ("heads", "kv", "embed"),
             (self.heads, self.head_width, inputs.shape[-1]),
         )
         merged = attended.reshape(*attended.shape[:2], -1)
@@ -68,12 +68,11 @@ class MultiHeadAttention(nn.Module):
 
     def _project(self, name: str, inputs: Array, count: int) -> list[Array]:
         """`count` projections to heads in one matrix product."""
-        kernel = self.param(
+        kernel = parameter(
+            self,
             name,
-            nn.with_logical_partitioning(
-                nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=(2, 3), batch_axis=(1,)),
-                ("embed", "qkv", "heads", "kv"),
-            ),
+            nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=(2, 3), batch_axis=(1,)),
+            ("embed", "qkv", "heads", "kv"),
             (inputs.shape[-1], count, self.heads, self.head_width),
         )
         projected = linear(inputs.astype(self.dtype), kernel)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from phenaki_jax.errors import UserError
 from phenaki_jax.layers.attention import MultiHeadAttention
 from phenaki_jax.layers.linear import linear
+from phenaki_jax.layers.module import parameter
 
 REMAT_POLICIES: dict[str, Any] = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -71,16 +72,18 @@ class Mlp(nn.Module):
     def __call__(self, inputs: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
         """Applies the same MLP to every token."""
         config = self.config
-        into = self.param(
+        into = parameter(
+            self,
             "into",
-            nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "mlp")),
+            nn.initializers.lecun_normal(),
+            ("embed", "mlp"),
             (config.width, config.mlp_width),
         )
-        out = self.param(
+        out = parameter(
+            self,
             "out",
-            nn.with_logical_partitioning(
-                nn.initializers.variance_scaling(1 / (2 * config.layers), "fan_in", "normal"), ("mlp", "embed")
-            ),
+            nn.initializers.variance_scaling(1 / (2 * config.layers), "fan_in", "normal"),
+            ("mlp", "embed"),
             (config.mlp_width, config.width),
         )
         hidden = jax.nn.gelu(linear(inputs, into))

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.layers import positions as positions_lib
+from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack, StackConfig
 
 
@@ -53,9 +54,11 @@ class TextEncoder(nn.Module):
     ) -> Float[Array, "batch text_length text_width"]:
         """Embeds a batch of texts; what stands under a False mask changes nothing."""
         config = self.config
-        embedding = self.param(
+        embedding = parameter(
+            self,
             "embedding",
-            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed")),
+            nn.initializers.normal(1.0),
+            ("vocab", "embed"),
             (config.vocabulary_size, config.width),
         )
         tokens = embedding.astype(self.dtype)[text_tokens] * text_mask[..., None].astype(self.dtype)

@@ -94,7 +94,8 @@ class CViViTConfig:
             below = max(1, 1 + whole * self.temporal_patch)
             near = f"{below} or {below + self.temporal_patch}" if frames > 1 else f"1 or {1 + self.temporal_patch}"
             raise UserError(
-                f"{frames} frames are not 1 + k * {self.temporal_patch}; the lengths nearest are {near}: trim or repeat frames"
+                f"{frames} frames are not 1 + k * {self.temporal_patch}; the lengths nearest are {near}: "
+                "trim or repeat frames"
             )
         return 1 + whole
 
@@ -115,5 +116,6 @@ class CViViTConfig:
         """
         if height % self.patch or width % self.patch or not height or not width:
             raise UserError(
-                f"frames of {height}x{width} pixels do not fall into patches of {self.patch}; resize to multiples of {self.patch}"
+                f"frames of {height}x{width} pixels do not fall into patches of {self.patch}; "
+                f"resize to multiples of {self.patch}"
             )

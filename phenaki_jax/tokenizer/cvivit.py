@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from phenaki_jax.layers import patches as patches_lib
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.linear import linear
+from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.quantizers import Quantized, make_quantizer
@@ -23,8 +24,8 @@ class CViViT(nn.Module):
     arXiv 2103.15691, section 3.4). With `tied_stems` that difference sees changes within a patch only: a patch at rest
     then has one code wherever in a clip it is seen, and what images teach reaches videos.
 
-    Nothing that belongs to a time step ever depends on a later one: patches hold no later frame, spatial attention stays
-    within its step, and temporal attention looks back only.
+    Nothing that belongs to a time step ever depends on a later one: patches hold no later frame, spatial attention
+    stays within its step, and temporal attention looks back only.
     """
 
     config: CViViTConfig
@@ -92,7 +93,7 @@ class CViViT(nn.Module):
         return jnp.concatenate([first, later], axis=1).astype(jnp.float32)
 
     def _differences(self, kernel: Array, axis: int) -> Array:
-        """A kernel of later frames without its mean over the frames of a patch, where the first frame's serves for that."""
+        """A kernel of later frames less its mean over a patch's frames, where the first frame's serves for that."""
         if not self.config.tied_stems:
             return kernel
         shape = kernel.shape
@@ -101,7 +102,7 @@ class CViViT(nn.Module):
 
     def _kernel(self, name: str, axes: tuple[str, str], shape: tuple[int, int], scale: float) -> Array:
         init = nn.initializers.variance_scaling(scale**2, "fan_in", "normal")
-        return self.param(name, nn.with_logical_partitioning(init, axes), shape)
+        return parameter(self, name, init, axes, shape)
 
     def _over_space(self, stack: Stack, tokens: Array) -> Array:
         """All-to-all attention among the sites of each time step."""

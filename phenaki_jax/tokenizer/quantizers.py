@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from phenaki_jax.layers.module import parameter
 from phenaki_jax.tokenizer.config import QuantizerConfig
 
 
@@ -38,7 +39,7 @@ def _linear(width: int, name: str) -> nn.Dense:
 
 
 class CosineVQ(nn.Module):
-    """Vector quantization with l2-normalised codes of few dimensions, codebook trained by gradient (Phenaki, table 7)."""
+    """Vector quantization with l2-normalised codes of few dimensions, trained by gradient (Phenaki, appendix)."""
 
     config: QuantizerConfig
     width: int
@@ -48,9 +49,11 @@ class CosineVQ(nn.Module):
         config = self.config
         self.into_code = _linear(config.code_width, "into_code")
         self.out_of_code = _linear(self.width, "out_of_code")
-        self.codebook = self.param(
+        self.codebook = parameter(
+            self,
             "codebook",
-            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("codes", "code")),
+            nn.initializers.normal(1.0),
+            ("codes", "code"),
             (config.codes, config.code_width),
         )
 
@@ -73,7 +76,7 @@ class CosineVQ(nn.Module):
 
 
 class FSQ(nn.Module):
-    """Finite scalar quantization (arXiv 2309.15505): a few bounded dimensions rounded to levels, no learned codebook."""
+    """Finite scalar quantization (arXiv 2309.15505): few bounded dimensions, rounded; no learned codebook."""
 
     config: QuantizerConfig
     width: int
@@ -104,7 +107,7 @@ class FSQ(nn.Module):
         return jnp.asarray(np.cumprod([1, *self.config.levels[:-1]]), jnp.int32)
 
     def _bound(self, projected: Float[Array, "*batch dimensions"]) -> Float[Array, "*batch dimensions"]:
-        """Squashes each dimension so that rounding gives exactly its number of levels (section 3.1 of the FSQ paper)."""
+        """Squashes each dimension so that rounding gives exactly its number of levels (FSQ paper, section 3.1)."""
         levels = jnp.asarray(self.config.levels, jnp.float32)
         half_range = (levels - 1) * (1 + 1e-3) / 2
         offset = jnp.where(levels % 2 == 0, 0.5, 0.0)

@@ -162,5 +162,6 @@ def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
 def _damaged(folder: Path, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return UserError(
-        f"the checkpoint {folder} cannot be read ({reason}); delete that folder to go on from the one before, or restore it"
+        f"the checkpoint {folder} cannot be read ({reason}); "
+        "delete that folder to go on from the one before, or restore it"
     )

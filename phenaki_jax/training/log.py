@@ -12,6 +12,8 @@ import numpy as np
 from clu import metric_writers
 from jaxtyping import UInt8
 
+from phenaki_jax.inference.video_files import film_strips
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -66,12 +68,6 @@ class RunLog:
         if self._is_first_process:
             self._writer.flush()
             self._writer.close()
-
-
-def film_strips(videos: UInt8[np.ndarray, "rows frames height width 3"]) -> UInt8[np.ndarray, "tall wide 3"]:
-    """Videos below each other, the frames of each side by side."""
-    rows, frames, height, width, channels = videos.shape
-    return videos.transpose(0, 2, 1, 3, 4).reshape(rows * height, frames * width, channels)
 
 
 def read_metrics(workdir: Path) -> list[dict]:

@@ -81,7 +81,7 @@ def _muon_dimensions(boxed_params: Any) -> Any:
     """Which kernels are matrices from which axes to which, None for what AdamW trains."""
 
     def dimensions(leaf: Any) -> MuonDimensionNumbers | None:
-        names = tuple(leaf.names) if isinstance(leaf, nn.LogicallyPartitioned) else ()
+        names = tuple(map(str, leaf.names)) if isinstance(leaf, nn.LogicallyPartitioned) else ()
         if names[:1] != ("layers",) or names[1:] not in _KERNEL_AXES:
             return None
         into, out = _KERNEL_AXES[names[1:]]

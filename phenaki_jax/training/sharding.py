@@ -51,8 +51,8 @@ class MeshConfig:
         data = devices // (self.replica * self.model) if self.data == -1 else self.data
         if self.replica * data * self.model != devices:
             raise UserError(
-                f"mesh replica {self.replica} x data {data} x model {self.model} is not the {devices} devices there are; "
-                "set MeshConfig.data to -1 or to a number that fits"
+                f"mesh replica {self.replica} x data {data} x model {self.model} is not the {devices} devices "
+                "there are; set MeshConfig.data to -1 or to a number that fits"
             )
         shape = (self.replica, data, self.model)
         return Mesh(np.asarray(jax.devices()).reshape(shape), MESH_AXES)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax.struct import PyTreeNode
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
@@ -16,8 +16,7 @@ from phenaki_jax.training import sharding
 from phenaki_jax.training.learner import Batch, Learner
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(PyTreeNode):
     """What a checkpoint holds and a step replaces.
 
     Attributes:
@@ -46,7 +45,7 @@ def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: 
     def place(leaf: jax.ShapeDtypeStruct, where: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
-    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    scalar: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     return TrainState(
         step=scalar,
         params=jax.tree.map(place, params, shardings),

@@ -3,30 +3,26 @@
 import dataclasses
 from typing import Any
 
-import flax.struct
 import jax.numpy as jnp
 from clu import metrics
 from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
 
 from phenaki_jax.evaluation.metrics import CodeCounts, CodePerplexity, Ratio, count_codes, psnr
+from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.layers import pixels
+from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.tokenizer.objective import ObjectiveConfig, tokenizer_loss
 from phenaki_jax.training.learner import Batch
 
-
-@flax.struct.dataclass
-class TokenizerMetrics(metrics.Collection):
-    """What is watched while a tokenizer trains."""
-
-    loss: Ratio.from_output("loss")
-    psnr: Ratio.from_output("psnr")
-    psnr_first_frame: Ratio.from_output("psnr_first_frame")
-    quantizer_loss: Ratio.from_output("quantizer_loss")
-    gradient_norm: Ratio.from_output("gradient_norm")
-    codebook_usage: CodeCounts
-    codebook_perplexity: CodePerplexity
+_MEANS = ("loss", "psnr", "psnr_first_frame", "quantizer_loss", "gradient_norm")
+# What is watched while a tokenizer trains.
+TokenizerMetrics = metrics.Collection.create(
+    codebook_usage=CodeCounts,
+    codebook_perplexity=CodePerplexity,
+    **{name: Ratio.from_output(name) for name in _MEANS},
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +36,7 @@ class TokenizerLearner:
     """
 
     model: CViViTConfig
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     dtype: str = "float32"
 
     converter = "tokenizer"
@@ -67,8 +63,7 @@ class TokenizerLearner:
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
-        side = self.model.frame_size
-        return self.module.init(rng, jnp.zeros((1, self.model.frames, side, side, 3)))["params"]
+        return init_params(self.model, rng)["tokenizer"]
 
     def frozen_spec(self) -> Any:
         """Nothing is frozen."""
@@ -82,7 +77,7 @@ class TokenizerLearner:
         """The loss of a batch `video`, `frame_mask`, and the outputs that the metrics are made of."""
         del frozen, rng
         video, frame_mask = pixels.to_float(batch["video"]), batch["frame_mask"]
-        reconstruction, quantized = self.module.apply({"params": params}, video)
+        reconstruction, quantized = apply(self.module, params, video)
         time_mask = self._time_mask(frame_mask)
         terms = tokenizer_loss(self.objective, video, reconstruction, quantized, frame_mask, time_mask)
         ones = jnp.ones(())
@@ -110,7 +105,7 @@ class TokenizerLearner:
         """Clips, each above its reconstruction."""
         del frozen, rng
         video = batch["video"][:8]
-        reconstruction, _ = self.module.apply({"params": params}, pixels.to_float(video))
+        reconstruction, _ = apply(self.module, params, pixels.to_float(video))
         pairs = jnp.stack([video, pixels.to_uint8(reconstruction)], axis=1)
         return {"reconstruction": pairs.reshape(-1, *video.shape[1:])}
 

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from clu import metrics
@@ -13,31 +11,30 @@ from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.metrics import Ratio
 from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.parameters import init_params, parameter_shapes
 from phenaki_jax.inference.window import PhenakiConfig, all_logits, generate_window
 from phenaki_jax.layers import pixels
-from phenaki_jax.layers.positions import grid_positions
+from phenaki_jax.layers.module import apply
 from phenaki_jax.text.encoder import TextEncoder
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
 from phenaki_jax.training.learner import Batch
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.transformer.masking import random_mask
-from phenaki_jax.transformer.model import MaskedTransformer
 from phenaki_jax.transformer.objective import masked_loss
 
-
-@flax.struct.dataclass
-class TransformerMetrics(metrics.Collection):
-    """What is watched while a masked transformer trains; losses in nats for each masked token."""
-
-    loss: Ratio.from_output("loss")
-    accuracy: Ratio.from_output("accuracy")
-    loss_video: Ratio.from_output("loss_video")
-    loss_image: Ratio.from_output("loss_image")
-    loss_prefixed: Ratio.from_output("loss_prefixed")
-    loss_null_text: Ratio.from_output("loss_null_text")
-    null_text_rate: Ratio.from_output("null_text_rate")
-    gradient_norm: Ratio.from_output("gradient_norm")
+_MEANS = (
+    "loss",
+    "accuracy",
+    "loss_video",
+    "loss_image",
+    "loss_prefixed",
+    "loss_null_text",
+    "null_text_rate",
+    "gradient_norm",
+)
+# What is watched while a masked transformer trains; losses in nats for each masked token.
+TransformerMetrics = metrics.Collection.create(**{name: Ratio.from_output(name) for name in _MEANS})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +52,7 @@ class TransformerLearner:
     model: PhenakiConfig
     tokenizer_workdir: str
     null_text_rate: float = 0.1
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     dtype: str = "float32"
 
     converter = "transformer"
@@ -83,21 +80,12 @@ class TransformerLearner:
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
-        text_rng, transformer_rng = jax.random.split(rng)
-        positions = grid_positions(*self.model.token_shape)[None]
-        tokens = jnp.zeros(positions.shape[:2], jnp.int32)
-        text = jnp.zeros((1, self.text_length), jnp.int32)
-        embeddings = jnp.zeros((1, self.text_length, self.model.text.width))
-        transformer = MaskedTransformer(self.model.transformer).init(
-            transformer_rng, tokens, positions, tokens == 0, embeddings, text == 0, jnp.zeros(1, bool)
-        )
-        text_encoder = TextEncoder(self.model.text).init(text_rng, text, text == 0)
-        return {"text": text_encoder["params"], "transformer": transformer["params"]}
+        params = init_params(self.model, rng)
+        return {name: params[name] for name in ("text", "transformer")}
 
     def frozen_spec(self) -> Any:
         """Shapes of the tokenizer's parameters."""
-        learner = TokenizerLearner(self.model.tokenizer)
-        return {"tokenizer": jax.eval_shape(lambda: nn.unbox(learner.init_params(jax.random.key(0))))}
+        return parameter_shapes(self.model.tokenizer)
 
     def load_frozen(self) -> Any:
         """The tokenizer's parameters, from the last checkpoint of its training.
@@ -142,14 +130,14 @@ class TransformerLearner:
         config, dtype = self.model, jnp.dtype(self.dtype)
         mask_rng, drop_rng, dropout_rng = jax.random.split(rng, 3)
         tokenizer = CViViT(config.tokenizer)
-        tokens = tokenizer.apply({"params": frozen["tokenizer"]}, pixels.to_float(batch["video"]), method="encode")
+        tokens = apply(tokenizer, frozen["tokenizer"], pixels.to_float(batch["video"]), method="encode")
         tokens = jax.lax.stop_gradient(tokens).reshape(tokens.shape[0], -1)
         token_mask = self._valid_tokens(batch["frame_mask"])
         candidates = token_mask & ~config.known_tokens(batch["prefix_frames"])
         masked, _ = random_mask(mask_rng, candidates)
         drop_text = jax.random.uniform(drop_rng, (tokens.shape[0],)) < self.null_text_rate
         text_encoder = TextEncoder(config.text, dtype)
-        embeddings = text_encoder.apply({"params": params["text"]}, batch["text_tokens"], batch["text_mask"])
+        embeddings = apply(text_encoder, params["text"], batch["text_tokens"], batch["text_mask"])
         logits = all_logits(
             config,
             params["transformer"],

@@ -15,8 +15,8 @@ class TransformerConfig:
 
     Attributes:
       codebook_size: number of video codes; that of the tokenizer.
-      code_levels: levels of a finite scalar quantizer's dimensions; codes then share, in embedding and head, what belongs
-        to a level they have in common, which small runs learn faster. Empty for any other quantizer.
+      code_levels: levels of a finite scalar quantizer's dimensions; codes then share, in embedding and head, what
+        belongs to a level they have in common, which small runs learn faster. Empty for any other quantizer.
       text_width: features of the text embeddings it reads.
       layers: transformer layers.
       width: features of a token.
@@ -41,7 +41,8 @@ class TransformerConfig:
             raise UserError(f"codebook size {self.codebook_size} must be that of the tokenizer, at least 2")
         if self.code_levels and math.prod(self.code_levels) != self.codebook_size:
             raise UserError(
-                f"code_levels {self.code_levels} do not multiply to codebook_size {self.codebook_size}; set them to the quantizer's levels"
+                f"code_levels {self.code_levels} do not multiply to codebook_size {self.codebook_size}; "
+                "set them to the quantizer's levels"
             )
         self.stack  # noqa: B018  (its sizes are checked when it is made)
 
@@ -71,6 +72,7 @@ class TransformerConfig:
         """
         if tokenizer_codebook_size != self.codebook_size:
             raise UserError(
-                f"the transformer's codebook_size is {self.codebook_size} but the tokenizer has {tokenizer_codebook_size} codes; "
+                f"the transformer's codebook_size is {self.codebook_size} but the tokenizer has "
+                f"{tokenizer_codebook_size} codes; "
                 "set TransformerConfig.codebook_size to the tokenizer's"
             )

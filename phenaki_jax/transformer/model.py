@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.linear import linear
+from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack
 from phenaki_jax.transformer.config import TransformerConfig
 
@@ -46,9 +47,11 @@ class MaskedTransformer(nn.Module):
           deterministic: False while training with dropout.
         """
         config = self.config
-        null_text = self.param(
+        null_text = parameter(
+            self,
             "null_text",
-            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("text_embed",)),
+            nn.initializers.normal(1.0),
+            ("text_embed",),
             (config.text_width,),
         )
         dropped = drop_text[:, None]
@@ -56,16 +59,20 @@ class MaskedTransformer(nn.Module):
         context = jnp.where(dropped[..., None], null_text.astype(self.dtype), text_embeddings.astype(self.dtype))
         context_mask = jnp.where(dropped, first, text_mask)
 
-        embedding = self.param(
+        embedding = parameter(
+            self,
             "embedding",
-            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed")),
+            nn.initializers.normal(1.0),
+            ("vocab", "embed"),
             (config.codebook_size + 1, config.width),
         )
         digits = _code_digits(config.code_levels)
         if digits is not None:
-            digit_embedding = self.param(
+            digit_embedding = parameter(
+                self,
                 "digit_embedding",
-                nn.with_logical_partitioning(nn.initializers.normal(1.0), ("digits", "embed")),
+                nn.initializers.normal(1.0),
+                ("digits", "embed"),
                 (digits.shape[1], config.width),
             )
             embedding = embedding.at[: config.codebook_size].add(digits @ digit_embedding)
@@ -80,15 +87,19 @@ class MaskedTransformer(nn.Module):
             context_mask=context_mask[:, None, None, :],
             deterministic=deterministic,
         )
-        head = self.param(
+        head = parameter(
+            self,
             "head",
-            nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "vocab")),
+            nn.initializers.lecun_normal(),
+            ("embed", "vocab"),
             (config.width, config.codebook_size),
         )
         if digits is not None:
-            digit_head = self.param(
+            digit_head = parameter(
+                self,
                 "digit_head",
-                nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "digits")),
+                nn.initializers.lecun_normal(),
+                ("embed", "digits"),
                 (config.width, digits.shape[1]),
             )
             head += digit_head @ digits.T

@@ -83,9 +83,9 @@ def trace(videos: ExampleSet, read_examples: list[dict[str, np.ndarray]]) -> lis
 
 @pytest.fixture(scope="module")
 def windows(dataset: SmallDataset) -> list[Window]:
-    """Thirty epochs of the video task."""
+    """Twenty epochs of the video task."""
     seqio.set_tfds_data_dir_override(str(dataset.data_dir))
-    return trace(dataset.videos, read(tasks.video_text_task(), epochs=30))
+    return trace(dataset.videos, read(tasks.video_text_task(), epochs=20))
 
 
 def test_windows_are_rendered_frames_and_their_caption_is_of_the_segment_of_the_new_ones(windows: list[Window]) -> None:
@@ -119,7 +119,7 @@ def test_windows_begin_wherever_they_may_and_nowhere_else(windows: list[Window])
 def test_every_wording_is_used(windows: list[Window]) -> None:
     wordings = collections.Counter(world.captions(window.segment).index(window.caption) for window in windows)
     assert set(wordings) == set(range(12))
-    assert max(wordings.values()) < 1.4 * min(wordings.values())
+    assert max(wordings.values()) < 1.6 * min(wordings.values())
 
 
 def test_every_epoch_shows_every_clip_once_in_another_order_and_with_other_windows(
@@ -133,7 +133,7 @@ def test_every_epoch_shows_every_clip_once_in_another_order_and_with_other_windo
     assert len({tuple(sorted((window.clip, window.start) for window in epoch)) for epoch in epochs}) == len(epochs)
 
 
-@pytest.mark.parametrize(("prefix_probability", "prefix_frames"), [(0.0, 5), (1.0, 5), (1.0, 3)])
+@pytest.mark.parametrize(("prefix_probability", "prefix_frames"), [(0.0, 5), (1.0, 3)])
 def test_prefixes_are_as_long_and_as_frequent_as_asked(
     dataset: SmallDataset, prefix_probability: float, prefix_frames: int
 ) -> None:
@@ -174,7 +174,7 @@ def test_images_are_one_frame_with_their_caption(dataset: SmallDataset) -> None:
 
 def test_mixture_is_four_fifths_videos() -> None:
     mixed = seqio.get_mixture_or_task("moving_shapes_joint").get_dataset(LENGTHS, seed=0)
-    videos = [len(example["video"]) == LENGTHS["video"] for example in tfds.as_numpy(mixed.take(1000))]
+    videos = [len(example["video"]) == LENGTHS["video"] for example in tfds.as_numpy(mixed.take(800))]
     assert 0.76 < np.mean(videos) < 0.84
 
 
@@ -184,7 +184,7 @@ def test_overlong_captions_keep_their_end() -> None:
         assert example["text_tokens"][-1] == EOS_ID
 
 
-@pytest.mark.parametrize("hosts", [2, 3, 40])
+@pytest.mark.parametrize("hosts", [3, 20])
 def test_hosts_share_the_clips_of_every_epoch_between_them(dataset: SmallDataset, hosts: int) -> None:
     """With more hosts than files, single records are dealt out."""
     assert len(tasks.video_text_task().source.list_shards("train")) == 16
@@ -221,8 +221,10 @@ def test_no_data_dir_at_all_is_an_error() -> None:
     ("frames", "options", "message"),
     [
         (13, {}, "openings of 13 frames, expected 1 to 12"),
-        (18, {"prefix_probability": 1.0}, "continuations of 18 frames with 5 given, expected 1 to 12 new ones"),
-        (5, {}, "continuations of 5 frames with 5 given"),
+        (18, {"prefix_probability": 1.0}, "continuations of 18 frames, 5 of them given, expected .* 1 to 12 new"),
+        (30, {"prefix_probability": 1.0, "prefix_frames": 25}, "expected 1 to 24 given"),
+        (5, {}, "continuations of 5 frames, 5 of them given"),
+        (5, {"prefix_frames": 0}, "continuations of 5 frames, 0 of them given"),
         (11, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share from 0 to 1"),
     ],
 )

@@ -68,8 +68,9 @@ def _page(out: Path, figures: dict[str, float]) -> str:
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Phenaki on one machine</title><style>{_STYLE}</style>
 <h1>Phenaki, from nothing to a story, on one machine</h1>
-<p>{figures["demo.minutes"]:.1f} minutes and {figures["demo.peak_memory_gib"]:.1f} GiB on {html.escape(platform.machine())}:
-a dataset was made, a tokenizer and a masked transformer were trained on it, and the model told this story.</p>
+<p>{figures["demo.minutes"]:.1f} minutes and {figures["demo.peak_memory_gib"]:.1f} GiB
+on {html.escape(platform.machine())}: a dataset was made,
+a tokenizer and a masked transformer were trained on it, and the model told this story.</p>
 <img class="story" src="story.gif" alt="the story"><pre>{story}</pre>
 <h2>What it can do</h2><table>{rows}</table>
 <p class="note">Colour, shape and motion are read from pixels alone. Seeds were fixed beforehand.

@@ -1,0 +1,140 @@
+"""C-ViViT: causal in time exactly, any 1 + k * p frames, images as one frame."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.parameters import init_params
+from phenaki_jax.tokenizer.config import CViViTConfig, QuantizerConfig
+from phenaki_jax.tokenizer.cvivit import CViViT
+
+QUANTIZERS = {
+    "cosine_vq": QuantizerConfig(kind="cosine_vq", codes=64, code_width=8),
+    "fsq": QuantizerConfig(kind="fsq", levels=(8, 5, 5)),
+}
+
+
+def _config(kind: str = "fsq", **changes: object) -> CViViTConfig:
+    config = CViViTConfig(
+        frames=5,
+        frame_size=16,
+        patch=8,
+        width=16,
+        heads=2,
+        mlp_width=32,
+        spatial_layers=2,
+        temporal_layers=2,
+        quantizer=QUANTIZERS[kind],
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def _model(config: CViViTConfig) -> tuple[CViViT, dict]:
+    return CViViT(config), nn.unbox(init_params(config, jax.random.key(0)))["tokenizer"]
+
+
+def _video(frames: int, batch: int = 1, size: int = 16, seed: int = 0) -> jax.Array:
+    return jax.random.uniform(jax.random.key(seed), (batch, frames, size, size, 3), minval=-1.0, maxval=1.0)
+
+
+def _looks_ahead(frame_of_gradient: np.ndarray, temporal_patch: int) -> list[tuple[int, int]]:
+    """Pairs (output, input) of frames with the input in a later time step and a gradient that is not exactly 0."""
+    step = lambda frame: -(-frame // temporal_patch)  # noqa: E731
+    frames = frame_of_gradient.shape[0]
+    return [
+        (out, into)
+        for out in range(frames)
+        for into in range(frames)
+        if step(into) > step(out) and frame_of_gradient[out, into] != 0
+    ]
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+@pytest.mark.parametrize("tied_stems", [False, True])
+@pytest.mark.parametrize(("frames", "temporal_patch"), [(5, 2), (9, 2), (7, 3)])
+def test_no_output_frame_has_a_gradient_from_a_later_input_frame(
+    kind: str, tied_stems: bool, frames: int, temporal_patch: int
+) -> None:
+    model, params = _model(_config(kind, frames=frames, temporal_patch=temporal_patch, tied_stems=tied_stems))
+
+    def frame_sums(video: jax.Array) -> jax.Array:
+        reconstruction, _ = model.apply({"params": params}, video)
+        return jnp.sum(reconstruction**2, axis=(0, 2, 3, 4))
+
+    gradient = np.asarray(jax.jacrev(frame_sums)(_video(frames)))
+    by_frame = np.abs(gradient).sum(axis=(1, 3, 4, 5))
+    assert _looks_ahead(by_frame, temporal_patch) == []
+    assert (np.diagonal(by_frame) > 0).all(), "every frame must depend on itself, or the check sees nothing"
+    assert by_frame[-1, 0] > 0, "the last frame must depend on the first"
+
+
+def test_decoder_alone_has_no_gradient_from_later_tokens() -> None:
+    config = _config(frames=9)
+    model, params = _model(config)
+    features = jax.random.normal(jax.random.key(1), (1, 5, 2, 2, config.width))
+
+    def frame_sums(features: jax.Array) -> jax.Array:
+        return jnp.sum(model.apply({"params": params}, features, method="_decode_features") ** 2, axis=(0, 2, 3, 4))
+
+    by_time = np.abs(np.asarray(jax.jacrev(frame_sums)(features))).sum(axis=(1, 3, 4, 5))
+    for frame in range(9):
+        time = -(-frame // 2)
+        assert (by_time[frame, time + 1 :] == 0).all()
+        assert by_time[frame, time] > 0
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_tokens_of_a_prefix_are_the_prefix_of_the_tokens(kind: str) -> None:
+    config = _config(kind)
+    model, params = _model(config)
+    video = _video(41, size=16)
+    encode = jax.jit(lambda video: model.apply({"params": params}, video, method="encode"))
+    whole = np.asarray(encode(video))
+    assert len(np.unique(whole)) > 5
+    for frames in (1, 3, 11, 21):
+        np.testing.assert_array_equal(np.asarray(encode(video[:, :frames])), whole[:, : config.times(frames)])
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 11])
+def test_reconstruction_has_the_shape_of_the_video(frames: int) -> None:
+    model, params = _model(_config())
+    video = _video(frames, batch=2, size=24)
+    reconstruction, quantized = model.apply({"params": params}, video)
+    assert reconstruction.shape == video.shape
+    assert quantized.indices.shape == (2, 1 + frames // 2, 3, 3)
+
+
+def test_decoding_the_tokens_is_the_reconstruction() -> None:
+    model, params = _model(_config())
+    video = _video(5)
+    reconstruction, quantized = model.apply({"params": params}, video)
+    decoded = model.apply({"params": params}, quantized.indices, method="decode")
+    np.testing.assert_allclose(decoded, reconstruction, atol=1e-5)
+
+
+def test_tied_stems_give_a_patch_at_rest_one_code_in_every_time_step() -> None:
+    still = jnp.repeat(_video(1, seed=3), 5, axis=1)
+    model, params = _model(_config(tied_stems=True))
+    tokens = np.asarray(model.apply({"params": params}, still, method="encode"))
+    assert (tokens == tokens[:, :1]).all()
+    model, params = _model(_config(tied_stems=False))
+    tokens = np.asarray(model.apply({"params": params}, still, method="encode"))
+    assert (tokens != tokens[:, :1]).any()
+
+
+@pytest.mark.parametrize(("frames", "near"), [(2, "1 or 3"), (10, "9 or 11"), (0, "1 or 3")])
+def test_other_lengths_are_refused_with_the_lengths_nearest(frames: int, near: str) -> None:
+    with pytest.raises(UserError, match=f"{frames} frames are not 1 \\+ k \\* 2; the lengths nearest are {near}"):
+        _config().times(frames)
+
+
+def test_frames_that_patches_do_not_cover_are_refused() -> None:
+    with pytest.raises(UserError, match="20x24 pixels do not fall into patches of 8"):
+        _config().check_frame_shape(20, 24)
+    with pytest.raises(UserError, match="patch 7 does not divide"):
+        _config(patch=7)

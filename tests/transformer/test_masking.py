@@ -1,0 +1,37 @@
+"""Masks: only candidates are hidden, at least one, and as many as the cosine schedule says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from phenaki_jax.transformer.masking import cosine_schedule, random_mask
+
+
+def test_the_cosine_schedule_falls_from_all_to_none() -> None:
+    np.testing.assert_allclose(cosine_schedule(jnp.array([0.0, 0.5, 1.0])), [1.0, np.sqrt(0.5), 0.0], atol=1e-6)
+
+
+def test_padding_and_prefixes_are_never_masked() -> None:
+    candidates = jax.random.bernoulli(jax.random.key(0), 0.4, (64, 50))
+    for seed in range(20):
+        mask, _ = random_mask(jax.random.key(seed), candidates)
+        assert not np.any(np.asarray(mask) & ~np.asarray(candidates))
+
+
+def test_the_number_of_masked_tokens_follows_the_share() -> None:
+    candidates = jnp.arange(40)[None] < jnp.array([40, 16, 1, 7])[:, None]
+    for seed in range(20):
+        mask, share = random_mask(jax.random.key(seed), candidates)
+        expected = np.maximum(np.ceil(np.asarray(share) * np.array([40, 16, 1, 7])), 1)
+        np.testing.assert_array_equal(np.asarray(mask).sum(axis=1), expected)
+
+
+def test_the_mean_share_is_that_of_the_cosine() -> None:
+    shares = [random_mask(jax.random.key(seed), jnp.ones((16, 8), bool))[1] for seed in range(50)]
+    assert abs(float(np.mean(shares)) - 2 / np.pi) < 0.01
+
+
+def test_every_position_is_masked_equally_often() -> None:
+    masks = [random_mask(jax.random.key(seed), jnp.ones((32, 10), bool))[0] for seed in range(100)]
+    rates = np.concatenate(masks).mean(axis=0)
+    assert np.ptp(rates) < 0.06
