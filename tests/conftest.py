@@ -21,7 +21,6 @@ import hypothesis
 import jax
 import pytest
 
-
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
 

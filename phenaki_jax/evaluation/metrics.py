@@ -51,11 +51,11 @@ class CodeCounts(metrics.Metric):
     counts: Float[Array, " codes"]
 
     @classmethod
-    def from_model_output(cls, *, code_counts: Array, **_: Any) -> "Ratio":
+    def from_model_output(cls, *, code_counts: Array, **_: Any) -> "CodeCounts":
         """Counts of one batch."""
         return cls(counts=code_counts)
 
-    def merge(self, other: "Ratio") -> "Ratio":
+    def merge(self, other: "CodeCounts") -> "CodeCounts":
         """Adds what another has counted."""
         return type(self)(counts=self.counts + other.counts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from clu import metrics
 from jaxtyping import Array, PRNGKeyArray, UInt8
@@ -10,6 +10,7 @@ from jaxtyping import Array, PRNGKeyArray, UInt8
 Batch = dict[str, Array]
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Pure functions of one kind of training; all but `load_frozen` are jittable."""
 

@@ -17,21 +17,21 @@ from phenaki_jax.training.learner import Batch, Learner
 
 
 class TrainState(PyTreeNode):
-    """What a checkpoint holds and a step replaces.
+    """What a checkpoint holds and a step replaces; or the shapes, types and shardings of that.
 
     Attributes:
-      step: steps taken.
+      step: steps taken, int32 [].
       params: what is trained.
       frozen: parameters of frozen parts (the tokenizer of the transformer), so that a checkpoint is complete.
       optimizer: state of the optimizer.
-      seed: of all randomness; step `i` uses its key folded with `i`.
+      seed: of all randomness, int32 []; step `i` uses its key folded with `i`.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     frozen: Any
     optimizer: Any
-    seed: Int[Array, ""]
+    seed: Any
 
 
 def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: Mesh, rules: str) -> TrainState:
@@ -45,7 +45,7 @@ def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: 
     def place(leaf: jax.ShapeDtypeStruct, where: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
-    scalar: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     return TrainState(
         step=scalar,
         params=jax.tree.map(place, params, shardings),
@@ -77,7 +77,7 @@ def train_step(
     gradient_of = jax.grad(learner.loss, has_aux=True)
     gradients, outputs = gradient_of(state.params, state.frozen, batch, rng)
     updates, optimizer = transform.update(gradients, state.optimizer, state.params)
-    outputs["gradient_norm"] = (optax.global_norm(gradients), jnp.ones(()))
+    outputs["gradient_norm"] = (optax.tree.norm(gradients), jnp.ones(()))
     metrics = learner.metrics().single_from_model_output(**outputs)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, optimizer=optimizer), metrics

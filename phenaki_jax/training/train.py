@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,22 +82,3 @@ def _describe(bindings: dict[str, Any]) -> None:
     for name, size in sizes.items():
         print(f"{name:24} {size:>14,} parameters")
     print(f"{'in all':24} {sum(sizes.values()):>14,} parameters")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m phenaki_jax.train --gin_file=... --gin.NAME=VALUE --workdir=...`, for those used to t5x."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--gin_file", action="append", required=True)
-    parser.add_argument("--workdir", required=True)
-    parser.add_argument("--dry_run", action="store_true")
-    known, rest = parser.parse_known_args(arguments)
-    unknown = [argument for argument in rest if not argument.startswith("--gin.")]
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
-    bindings = [argument.removeprefix("--gin.") for argument in rest]
-    run(known.gin_file, bindings, known.workdir, dry_run=known.dry_run)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

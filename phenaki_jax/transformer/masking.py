@@ -30,7 +30,7 @@ def random_mask(
     offsets = jax.random.permutation(share_rng, jnp.arange(batch, dtype=jnp.float32))
     progress = (offsets + jax.random.uniform(order_rng, (batch,))) / batch
     share = cosine_schedule(progress)
-    count = jnp.ceil(share * jnp.sum(candidates, axis=1))
+    count = jnp.ceil(share * jnp.sum(candidates, axis=1).astype(jnp.float32))
     noise = jax.random.uniform(jax.random.fold_in(order_rng, 1), candidates.shape)
     rank = jnp.argsort(jnp.argsort(jnp.where(candidates, noise, 2.0), axis=1), axis=1)
-    return candidates & (rank < jnp.maximum(count, 1.0)[:, None]), share
+    return candidates & (rank < jnp.maximum(count, 1.0).astype(jnp.int32)[:, None]), share

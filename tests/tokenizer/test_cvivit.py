@@ -54,9 +54,10 @@ def _looks_ahead(frame_of_gradient: np.ndarray, temporal_patch: int) -> list[tup
     ]
 
 
-@pytest.mark.parametrize("kind", QUANTIZERS)
-@pytest.mark.parametrize("tied_stems", [False, True])
-@pytest.mark.parametrize(("frames", "temporal_patch"), [(5, 2), (9, 2), (7, 3)])
+@pytest.mark.parametrize(
+    ("kind", "tied_stems", "frames", "temporal_patch"),
+    [("cosine_vq", False, 5, 2), ("fsq", False, 7, 2), ("fsq", True, 7, 2), ("cosine_vq", True, 7, 3)],
+)
 def test_no_output_frame_has_a_gradient_from_a_later_input_frame(
     kind: str, tied_stems: bool, frames: int, temporal_patch: int
 ) -> None:

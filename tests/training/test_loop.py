@@ -1,0 +1,129 @@
+"""The loop: what is resumed is what was never stopped, and what is broken is told in one line."""
+
+import dataclasses
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.training import checkpoints, loop
+from phenaki_jax.training.learner import Learner
+from phenaki_jax.training.log import read_metrics
+from phenaki_jax.training.optimizers import OptimizerConfig
+
+
+@pytest.fixture(params=["tokenizer", "transformer"])
+def learner(request: pytest.FixtureRequest) -> Learner:
+    return request.getfixturevalue(f"{request.param}_learner")
+
+
+def _losses(workdir: Path) -> list[float]:
+    return [entry["loss"] for entry in read_metrics(workdir) if entry["kind"] == "train"]
+
+
+def _stop_after(learner: Learner, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends this process a Ctrl-C while the given step is being logged."""
+    write = loop.RunLog.write
+
+    def interrupting(self: loop.RunLog, kind: str, at: int, values: dict[str, float]) -> None:
+        write(self, kind, at, values)
+        if at == step and kind == "train":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop.RunLog, "write", interrupting)
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(
+    learner: Learner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    evaluated = loop.train(learner, optimizer, data, schedule, whole)
+    with monkeypatch.context() as patch:
+        _stop_after(learner, 2, patch)
+        with pytest.raises(KeyboardInterrupt, match=r"stopped after step [23], which is saved"):
+            loop.train(learner, optimizer, data, schedule, parts)
+    assert len(_losses(parts)) < schedule.steps
+    assert loop.train(learner, optimizer, data, schedule, parts) == evaluated
+    assert _losses(parts) == _losses(whole)
+    assert len(_losses(whole)) == schedule.steps
+    expected, found = checkpoints.read_params(whole), checkpoints.read_params(parts)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_checkpoint_lost_with_the_last_steps_is_made_again_from_the_one_before(
+    tokenizer_learner: Learner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tokenizer_workdir: Path,
+    tmp_path: Path,
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(tokenizer_workdir, workdir)
+    shutil.rmtree(workdir / "checkpoints" / str(schedule.steps))
+    loop.train(tokenizer_learner, optimizer, data, schedule, workdir)
+    jax.tree.map(
+        np.testing.assert_array_equal, checkpoints.read_params(workdir), checkpoints.read_params(tokenizer_workdir)
+    )
+    assert _losses(workdir) == _losses(tokenizer_workdir)
+
+
+def test_training_lowers_the_loss(tokenizer_workdir: Path) -> None:
+    losses = _losses(tokenizer_workdir)
+    assert losses[-1] < losses[0]
+
+
+def test_pictures_and_boards_are_left(tokenizer_workdir: Path, schedule: loop.Schedule) -> None:
+    assert (tokenizer_workdir / "images" / f"reconstruction_{schedule.steps:07d}.png").exists()
+    assert list((tokenizer_workdir / "tensorboard").iterdir())
+
+
+def test_another_configuration_is_refused(
+    tokenizer_learner: Learner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tokenizer_workdir: Path,
+) -> None:
+    model = dataclasses.replace(tokenizer_learner.model, mlp_width=32)
+    other = dataclasses.replace(tokenizer_learner, model=model)
+    with pytest.raises(UserError, match=r"tokenizer\.mlp_width = 16, not 32"):
+        loop.train(other, optimizer, data, schedule, tokenizer_workdir)
+
+
+def test_a_truncated_checkpoint_is_named(tokenizer_workdir: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(tokenizer_workdir, workdir)
+    for file in (checkpoints.latest_checkpoint(workdir) / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoints.read_params(workdir)
+
+
+def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found no checkpoint"):
+        checkpoints.read_params(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    tokenizer_learner: Learner, data: loop.DataConfig, schedule: loop.Schedule, tmp_path: Path
+) -> None:
+    exploding = OptimizerConfig("adamw", learning_rate=1e30, warmup_steps=1, decay_steps=100)
+    with pytest.raises(UserError, match=r"at step .*; the last good checkpoint stays"):
+        loop.train(tokenizer_learner, exploding, data, schedule, tmp_path / "run")
+
+
+def test_metrics_are_whole_lines_of_json(tokenizer_workdir: Path) -> None:
+    lines = (tokenizer_workdir / "metrics.jsonl").read_text().splitlines()
+    assert all(set(json.loads(line)) >= {"kind", "step", "loss"} for line in lines)

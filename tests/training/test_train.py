@@ -1,0 +1,47 @@
+"""Run files: what is wrong in them, or in what is set over them, is told in one line."""
+
+from pathlib import Path
+
+import gin
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.training import train
+
+TOKENIZER = "gin_configs/runs/shapes_tokenizer.gin"
+RUNS = sorted(Path(__file__).parents[2].glob("gin_configs/runs/*.gin"))
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
+def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bindings = ["DATA_DIR='data'"]
+    if "transformer" in file.stem:
+        bindings.append("TOKENIZER_WORKDIR='tokenizer'")
+    train.run([str(file)], bindings, "workdir", dry_run=True)
+    assert "parameters" in capsys.readouterr().out
+
+
+def test_bindings_go_over_files() -> None:
+    train.configure([TOKENIZER], ["STEPS=77", "loop.Schedule.log_every=3"])
+    assert gin.query_parameter("loop.Schedule.log_every") == 3
+    assert gin.query_parameter("STEPS/gin.macro.value") == 77
+
+
+@pytest.mark.parametrize(
+    ("binding", "told"),
+    [
+        ("STEPZ=77", "no file has a macro STEPZ"),
+        ("loop.Schedule.stepz=1", "stepz"),
+        ("nothing.at_all=1", "nothing.at_all"),
+        ("STEPS=", "gin configuration"),
+    ],
+)
+def test_an_unknown_name_is_refused_in_one_line(binding: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        train.configure([TOKENIZER], [binding])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_run_file_is_told() -> None:
+    with pytest.raises(UserError, match=r"found no gin file nowhere\.gin"):
+        train.configure(["nowhere.gin"], [])

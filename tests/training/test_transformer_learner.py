@@ -1,0 +1,80 @@
+"""The transformer's learner: text is dropped at its rate, padding has no effect, prefixes are given and not guessed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.testing import random_params
+from phenaki_jax.training.transformer_learner import TransformerLearner
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def batch() -> dict[str, jax.Array]:
+    frames = jnp.array([7] * 6 + [1] * 2)
+    text_lengths = jnp.array([4, 6, 5, 24, 9, 1, 3, 2])
+    return {
+        "video": jax.random.randint(jax.random.key(0), (BATCH, 7, 32, 32, 3), 0, 256).astype(jnp.uint8),
+        "frame_mask": jnp.arange(7)[None] < frames[:, None],
+        "prefix_frames": jnp.array([0, 0, 3, 3, 1, 0, 0, 0]),
+        "text_tokens": jax.random.randint(jax.random.key(1), (BATCH, 24), 3, 200),
+        "text_mask": jnp.arange(24)[None] < text_lengths[:, None],
+    }
+
+
+@pytest.fixture(scope="module")
+def params(transformer_learner: TransformerLearner) -> dict:
+    return random_params(transformer_learner.model)
+
+
+def _outputs(learner: TransformerLearner, params: dict, batch: dict, seed: int = 0) -> dict:
+    trained = {name: params[name] for name in ("text", "transformer")}
+    frozen = {"tokenizer": params["tokenizer"]}
+    return jax.jit(learner.loss)(trained, frozen, batch, jax.random.key(seed))[1]
+
+
+def test_padding_changes_nothing(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
+    before = _outputs(transformer_learner, params, batch)
+    other = dict(batch)
+    other["video"] = jnp.where(batch["frame_mask"][:, :, None, None, None], batch["video"], 255).astype(jnp.uint8)
+    other["text_tokens"] = jnp.where(batch["text_mask"], batch["text_tokens"], 77)
+    assert np.any(other["video"] != batch["video"])
+    after = _outputs(transformer_learner, params, other)
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+
+
+def test_null_text_enters_the_batch_at_its_rate(
+    transformer_learner: TransformerLearner, params: dict, batch: dict
+) -> None:
+    rates = [_outputs(transformer_learner, params, batch, seed)["null_text_rate"] for seed in range(40)]
+    rate = sum(float(dropped) for dropped, _ in rates) / sum(float(count) for _, count in rates)
+    assert abs(rate - transformer_learner.null_text_rate) < 0.09
+
+
+def test_the_null_text_is_trained(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
+    trained = {name: params[name] for name in ("text", "transformer")}
+    frozen = {"tokenizer": params["tokenizer"]}
+    gradient = jax.jit(jax.grad(transformer_learner.loss, has_aux=True))(trained, frozen, batch, jax.random.key(0))[0]
+    assert np.abs(gradient["transformer"]["null_text"]).sum() > 0
+    assert np.abs(gradient["text"]["embedding"]).sum() > 0
+
+
+def test_given_frames_are_not_guessed(transformer_learner: TransformerLearner, batch: dict) -> None:
+    known = transformer_learner.model.known_tokens(batch["prefix_frames"])
+    assert known.sum(axis=1).tolist() == [0, 0, 32, 32, 16, 0, 0, 0]
+
+
+def test_parts_of_the_loss_add_up(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
+    outputs = _outputs(transformer_learner, params, batch)
+    parts = ("loss_video", "loss_image", "loss_prefixed", "loss_null_text")
+    for index in (0, 1):
+        total = sum(float(outputs[name][index]) for name in parts)
+        np.testing.assert_allclose(total, float(outputs["loss"][index]), rtol=1e-5)
+
+
+def test_a_rate_without_sense_is_refused(transformer_learner: TransformerLearner) -> None:
+    with pytest.raises(UserError, match=r"null_text_rate 1\.5"):
+        TransformerLearner(transformer_learner.model, "", null_text_rate=1.5)
