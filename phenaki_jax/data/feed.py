@@ -83,9 +83,7 @@ class Feed:
     def __next__(self) -> dict[str, jax.Array]:
         """The next batch; StopIteration when the examples have ended, a last batch that is not full left out."""
         return {
-            name: jax.make_array_from_process_local_data(
-                self._sharding, np.asarray(memoryview(value)), self.batch_spec[name].shape
-            )
+            name: jax.make_array_from_process_local_data(self._sharding, value.numpy(), self.batch_spec[name].shape)
             for name, value in next(self._iterator).items()
         }
 
