@@ -159,7 +159,7 @@ class TransformerLearner:
             return jnp.sum(sums.cross_entropy * which), jnp.sum(sums.masked * which)
 
         outputs = {
-            "loss": loss_of(~drop_text | drop_text),
+            "loss": (jnp.sum(sums.cross_entropy), jnp.sum(sums.masked)),
             "accuracy": (jnp.sum(sums.correct), jnp.sum(sums.masked)),
             "loss_video": loss_of(~image & ~prefixed & ~drop_text),
             "loss_image": loss_of(image & ~drop_text),
