@@ -22,7 +22,7 @@ def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFi
 
 
 def test_bindings_go_over_files() -> None:
-    train.configure([TOKENIZER], ["STEPS=77", "loop.Schedule.log_every=3"])
+    train.configure([TOKENIZER], ["DATA_DIR='data'", "STEPS=77", "loop.Schedule.log_every=3"])
     assert gin.query_parameter("loop.Schedule.log_every") == 3
     assert gin.query_parameter("STEPS/gin.macro.value") == 77
 
@@ -38,7 +38,7 @@ def test_bindings_go_over_files() -> None:
 )
 def test_an_unknown_name_is_refused_in_one_line(binding: str, told: str) -> None:
     with pytest.raises(UserError, match=told) as caught:
-        train.configure([TOKENIZER], [binding])
+        train.configure([TOKENIZER], ["DATA_DIR='data'", binding])
     assert "\n" not in str(caught.value)
 
 
