@@ -11,7 +11,7 @@ def linear(
     """Multiplies the last axis of the inputs with the first of the kernel, in the inputs' type.
 
     Both are flattened to matrices first: the kernel's gradient is then a plain product, where one that sums over
-    several axes at once is six times slower under XLA on CPU.
+    several axes at once makes an MLP's backward pass three times slower under XLA on CPU.
     """
     flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype).reshape(kernel.shape[0], -1)
     return flat.reshape(*inputs.shape[:-1], *kernel.shape[1:])
