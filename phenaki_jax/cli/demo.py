@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "story, measures,\nand writes a report. Interrupted, the same command goes on where it was."
     )
     parser.epilog = "example:\n  phenaki demo --out demo && xdg-open demo/report.html"
-    parser.add_argument("--out", default="demo", metavar="DIR", help="where everything goes (default: %(default)s)")
+    parser.add_argument("--out", metavar="DIR", help="where everything goes (default: demo, quick_demo for --quick)")
     parser.add_argument(
         "--quick", action="store_true", help="a run of about two minutes that learns nothing, to see that all works"
     )
@@ -23,4 +23,6 @@ def run(args: argparse.Namespace) -> int:
     from phenaki_jax.cli.demonstration.settings import FULL, QUICK
     from phenaki_jax.cli.demonstration.stages import run_stages
 
-    return run_stages(args.out, QUICK if args.quick else FULL)
+    if args.quick:
+        return run_stages(args.out or "quick_demo", QUICK)
+    return run_stages(args.out or "demo", FULL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import logging
 import signal
 import sys
 import threading
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       0; 2 for a user's mistake, told in one line on stderr; 130 where it was interrupted. Bugs keep their traceback.
     """
     argv = sys.argv[1:] if argv is None else argv
+    # Orbax warns of a metadata file that single items of a checkpoint never have.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         with _reliable_interrupts():
             command, args = _parse(argv)

@@ -134,13 +134,30 @@ def read_params(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
         raise _damaged(folder, error) from error
 
 
-def check_description(found: dict[str, Any], wanted: dict[str, Any], workdir: str | Path) -> None:
-    """Refuses a checkpoint of another configuration.
+def read_initial_params(workdir: str | Path, description: dict[str, Any]) -> Any:
+    """The trained parameters of a run's last checkpoint, for another run that begins with them.
+
+    Args:
+      workdir: folder of the run.
+      description: what the parameters are to fit; no parameter depends on how long clips and texts are, so that these
+        may differ.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged, or of another configuration.
+    """
+    check_description(read_description(workdir), description, workdir, ignored=("frames", "length"))
+    return read_params(workdir)["params"]
+
+
+def check_description(
+    found: dict[str, Any], wanted: dict[str, Any], workdir: str | Path, *, ignored: tuple[str, ...] = ()
+) -> None:
+    """Refuses a checkpoint of another configuration; settings with an ignored name may differ.
 
     Raises:
       UserError: names the first settings that differ, with both values.
     """
-    differences = _differences(found, wanted)
+    differences = _differences(found, wanted, ignored)
     if differences:
         raise UserError(
             f"the checkpoint in {workdir} has {'; '.join(differences[:3])}: "
@@ -148,12 +165,13 @@ def check_description(found: dict[str, Any], wanted: dict[str, Any], workdir: st
         )
 
 
-def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+def _differences(found: Any, wanted: Any, ignored: tuple[str, ...], name: str = "") -> list[str]:
     if isinstance(wanted, dict) and isinstance(found, dict):
         return [
             line
             for key in wanted
-            for line in _differences(found.get(key), wanted[key], f"{name}.{key}" if name else key)
+            if key not in ignored
+            for line in _differences(found.get(key), wanted[key], ignored, f"{name}.{key}" if name else key)
         ]
     same = list(found) == list(wanted) if isinstance(wanted, tuple) and found is not None else found == wanted
     return [] if same else [f"{name} = {found!r}, not {wanted!r}"]

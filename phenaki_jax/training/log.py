@@ -9,7 +9,6 @@ from pathlib import Path
 import imageio.v3 as imageio
 import jax
 import numpy as np
-from clu import metric_writers
 from jaxtyping import UInt8
 
 from phenaki_jax.inference.video_files import film_strips
@@ -36,6 +35,9 @@ class RunLog:
         unfinished = workdir / f"{METRICS_FILE}.incomplete"
         unfinished.write_text(text)
         unfinished.rename(workdir / METRICS_FILE)
+        # It loads TensorFlow, which `data` keeps quiet: later than that.
+        from clu import metric_writers
+
         self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:

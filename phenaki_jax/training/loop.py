@@ -19,11 +19,11 @@ from tqdm import tqdm
 from phenaki_jax.data.feed import Feed, make_feed
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.checkpoints import Checkpoints
+from phenaki_jax.training.checkpoints import Checkpoints, read_initial_params
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MeshConfig
+from phenaki_jax.training.sharding import MeshConfig, compiler_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +93,14 @@ def train(
     *,
     seed: int = 0,
     mesh_config: MeshConfig | None = None,
+    initial_workdir: str = "",
     configuration: str = "",
 ) -> dict[str, float]:
     """Trains until `schedule.steps`, from the last checkpoint in `workdir` where there is one.
 
-    What a run resumes from, in this order: the last complete checkpoint in `workdir` (state, data position); else the
-    learner's initial parameters, frozen ones read from where they were trained.
+    What a run begins with, in this order: the last complete checkpoint in `workdir` (state, data position); else the
+    parameters that the run in `initial_workdir` trained; else the learner's initial ones. Frozen ones are read from
+    where they were trained.
 
     Args:
       learner: what is trained.
@@ -108,6 +110,8 @@ def train(
       workdir: where checkpoints, metrics and pictures go.
       seed: of initialisation, data order and all randomness of the steps.
       mesh_config: how devices are laid out; all of them in one row by default.
+      initial_workdir: folder of a training of the same model, maybe on other data or clips of another length, whose
+        parameters this one begins with; none where empty.
       configuration: the text of the configuration, kept in checkpoints for people to read.
 
     Returns:
@@ -126,13 +130,17 @@ def train(
     checkpoints = Checkpoints(workdir)
     description = learner.describe()
     if checkpoints.latest_step() is None:
-        state = state_lib.initial_state(learner, transform, seed, spec)
+        params = read_initial_params(initial_workdir, description) if initial_workdir else None
+        state = state_lib.initial_state(learner, transform, seed, spec, params)
     else:
         state = checkpoints.restore(spec, feed, description)
 
-    step_function = jax.jit(functools.partial(state_lib.train_step, learner, transform), donate_argnums=0)
-    eval_function = jax.jit(functools.partial(state_lib.eval_step, learner))
-    image_function = jax.jit(learner.images)
+    options = compiler_options(mesh)
+    step_function = jax.jit(
+        functools.partial(state_lib.train_step, learner, transform), donate_argnums=0, compiler_options=options
+    )
+    eval_function = jax.jit(functools.partial(state_lib.eval_step, learner), compiler_options=options)
+    image_function = jax.jit(learner.images, compiler_options=options)
     merge = jax.jit(lambda first, second: first.merge(second))
 
     first_step = int(state.step)

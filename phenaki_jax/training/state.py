@@ -55,15 +55,25 @@ def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: 
     )
 
 
-def initial_state(learner: Learner, transform: optax.GradientTransformation, seed: int, spec: TrainState) -> TrainState:
-    """The state at step 0, laid out as the spec says; reads frozen parameters from where they were trained."""
+def initial_state(
+    learner: Learner, transform: optax.GradientTransformation, seed: int, spec: TrainState, params: Any = None
+) -> TrainState:
+    """The state at step 0, laid out as the spec says; reads frozen parameters from where they were trained.
 
-    def make(seed: Array) -> tuple[Any, Any]:
-        params = nn.unbox(learner.init_params(jax.random.key(seed)))
-        return params, transform.init(params)
-
+    Args:
+      learner: what is trained.
+      transform: the optimizer.
+      seed: of the initialisation and all that follows.
+      spec: of the state.
+      params: parameters to begin with, in host memory; the learner's initial ones where None.
+    """
     places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer))
-    params, optimizer = jax.jit(make, out_shardings=places)(jnp.asarray(seed, jnp.int32))
+    if params is None:
+        initialise = lambda seed: nn.unbox(learner.init_params(jax.random.key(seed)))  # noqa: E731
+        params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
+    else:
+        params = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.params, params)
+    optimizer = jax.jit(transform.init, out_shardings=places[1])(params)
     frozen = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, learner.load_frozen())
     scalars = [jax.device_put(jnp.asarray(value, jnp.int32), spec.step.sharding) for value in (0, seed)]
     return TrainState(scalars[0], params, frozen, optimizer, scalars[1])

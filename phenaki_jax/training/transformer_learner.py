@@ -93,10 +93,8 @@ class TransformerLearner:
         Raises:
           UserError: there is no checkpoint, or it is of a tokenizer with another configuration.
         """
-        described = checkpoints.read_description(self.tokenizer_workdir)
         wanted = TokenizerLearner(self.model.tokenizer).describe()
-        checkpoints.check_description(described, wanted, self.tokenizer_workdir)
-        return {"tokenizer": checkpoints.read_params(self.tokenizer_workdir)["params"]}
+        return {"tokenizer": checkpoints.read_initial_params(self.tokenizer_workdir, wanted)}
 
     def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
         """The loss of a batch and the outputs that the metrics are made of.

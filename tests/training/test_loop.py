@@ -15,6 +15,7 @@ from phenaki_jax.training import checkpoints, loop
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.transformer_learner import TransformerLearner
 
 
 @pytest.fixture(params=["tokenizer", "transformer"])
@@ -127,3 +128,37 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_metrics_are_whole_lines_of_json(tokenizer_workdir: Path) -> None:
     lines = (tokenizer_workdir / "metrics.jsonl").read_text().splitlines()
     assert all(set(json.loads(line)) >= {"kind", "step", "loss"} for line in lines)
+
+
+def test_a_run_begins_with_the_parameters_of_another_whose_clips_are_shorter(
+    transformer_learner: TransformerLearner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tmp_path: Path,
+) -> None:
+    tokenizer = dataclasses.replace(transformer_learner.model.tokenizer, frames=1)
+    model = dataclasses.replace(transformer_learner.model, tokenizer=tokenizer)
+    still = dataclasses.replace(transformer_learner, model=model)
+    images = dataclasses.replace(data, mixture="moving_shapes_image_text", eval_mixture="moving_shapes_image_text")
+    loop.train(still, optimizer, images, schedule, tmp_path / "images")
+    begun = checkpoints.read_params(tmp_path / "images")["params"]
+
+    no_learning = dataclasses.replace(optimizer, learning_rate=0.0)
+    options = {"initial_workdir": str(tmp_path / "images")}
+    loop.train(transformer_learner, no_learning, data, schedule, tmp_path / "videos", **options)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.read_params(tmp_path / "videos")["params"], begun)
+
+
+def test_parameters_of_another_model_are_no_beginning(
+    transformer_learner: TransformerLearner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tokenizer_workdir: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=r"the checkpoint in .* has kind = 'tokenizer', not 'transformer'"):
+        loop.train(
+            transformer_learner, optimizer, data, schedule, tmp_path / "run", initial_workdir=str(tokenizer_workdir)
+        )

@@ -104,10 +104,11 @@ def _draw_curves(out: Path) -> None:
     panels = (
         ("tokenizer", "psnr", "reconstruction, dB"),
         ("tokenizer", "codebook_usage", "codebook in use"),
+        ("images", "loss", "masked loss on images, nats per token"),
         ("transformer", "loss", "masked loss, nats per token"),
         ("transformer", "accuracy", "masked tokens guessed right"),
     )
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(16, 3.2), layout="constrained")
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(20, 3.2), layout="constrained")
     for axis, (run, name, title) in zip(axes, panels, strict=True):
         entries = read_metrics(out / run)
         for kind, marker in (("train", "-"), ("eval", "o")):

@@ -15,8 +15,9 @@ class DemoSettings:
       train_images: training images.
       test_images: test images.
       tokenizer_steps: steps of the tokenizer's training.
-      transformer_steps: steps of the transformer's training.
-      batch_size: examples of a step of the tokenizer; the transformer takes twice as many.
+      image_steps: steps of the transformer's training on images alone, before videos come in.
+      transformer_steps: steps of the transformer's training on both.
+      batch_size: examples of a step of the tokenizer; the transformer takes twice as many, of images four times.
       clips_per_combination: clips drawn for each held-out combination.
       clips_per_transfer: clips drawn for each combination with a colour that only images show.
       stories: stories of four prompts that are judged.
@@ -26,10 +27,11 @@ class DemoSettings:
 
     train_videos: int = 4000
     test_videos: int = 310
-    train_images: int = 2000
+    train_images: int = 8000
     test_images: int = 96
-    tokenizer_steps: int = 1500
-    transformer_steps: int = 1000
+    tokenizer_steps: int = 1700
+    image_steps: int = 600
+    transformer_steps: int = 1200
     batch_size: int = 16
     clips_per_combination: int = 8
     clips_per_transfer: int = 2
@@ -45,6 +47,7 @@ QUICK = DemoSettings(
     train_images=64,
     test_images=32,
     tokenizer_steps=40,
+    image_steps=40,
     transformer_steps=40,
     batch_size=4,
     clips_per_combination=1,

@@ -40,14 +40,17 @@ VIDEO_COLORS = tuple(color for color in COLORS if color not in IMAGE_ONLY_COLORS
 VIDEO_SHAPES = tuple(shape for shape in SHAPES if shape not in IMAGE_ONLY_SHAPES)
 
 SEGMENT_FRAMES = 12
-SPEED = 0.03
-TURN_RATE = np.deg2rad(14.0)
-GROWTH_RATE = 1.045
-BOUNCE_HEIGHT = 0.16
+# A pixel of the smallest frames: where things stand and how far they go in a frame are whole multiples of it.
+GRID = 1 / 32
+SPEED = GRID
+TURN_RATE = np.deg2rad(15.0)
+GROWTH_RATE = 1.036
+BOUNCE_HEIGHT = 5 * GRID
 BOUNCE_FRAMES = 6
 COLOR_CHANGE_FRAMES = 6
-RADIUS_RANGE = (0.21, 0.28)
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.18, 0.34
+RADII = (0.27, 0.30, 0.33)
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.21, 0.42
+_MARGIN = 0.85
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,9 +135,9 @@ def held_out_combinations() -> frozenset[tuple[str, str, str]]:
 
 def sample_background(rng: np.random.Generator) -> Background:
     """A random backdrop, always darker and less saturated than any shape."""
-    base = rng.uniform(35, 80)
-    first = base + rng.uniform(-8, 8, size=3)
-    second = first + rng.choice([-1, 1]) * rng.uniform(8, 18) + rng.uniform(-4, 4, size=3)
+    base = rng.uniform(40, 70)
+    first = base + rng.uniform(-5, 5, size=3)
+    second = first + rng.choice([-1, 1]) * rng.uniform(8, 16)
     return Background(
         kind=str(rng.choice(["plain", "gradient", "stripes", "checks"])),
         first_rgb=_rgb(first),
@@ -186,14 +189,7 @@ def sample_scene(
 
 def sample_image(rng: np.random.Generator, *, color: str, shape: str) -> Scene:
     """A still scene of one frame, for image-text examples."""
-    radius = rng.uniform(*RADIUS_RANGE)
-    pose = Pose(
-        x=rng.uniform(radius, 1 - radius),
-        y=rng.uniform(radius, 1 - radius),
-        radius=radius,
-        angle=_sample_angle(rng),
-        rgb=_sample_rgb(rng, color),
-    )
+    pose = _sample_pose(rng, color)
     return Scene(segments=(Segment(color, shape, "none"),), poses=(pose,), background=sample_background(rng))
 
 
@@ -253,11 +249,15 @@ def _rgb(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _sample_rgb(rng: np.random.Generator, color: str) -> tuple[float, float, float]:
-    return _rgb(np.array(COLORS[color]) + rng.uniform(-6, 6, size=3))
+    return _rgb(np.array(COLORS[color]) + rng.uniform(-4, 4, size=3))
 
 
-def _sample_angle(rng: np.random.Generator) -> float:
-    return float(np.deg2rad(rng.uniform(-8, 8)))
+def _sample_pose(rng: np.random.Generator, color: str) -> Pose:
+    """Upright, on the grid, inside the frame."""
+    radius = float(rng.choice(RADII))
+    least = int(np.ceil(_MARGIN * radius / GRID))
+    x, y = (rng.integers(least, round(1 / GRID) - least + 1, size=2) * GRID).tolist()
+    return Pose(x=x, y=y, radius=radius, angle=0.0, rgb=_sample_rgb(rng, color))
 
 
 def _try_scene(
@@ -269,13 +269,7 @@ def _try_scene(
     forbidden: frozenset[tuple[str, str, str]],
     colors: Sequence[str],
 ) -> Scene | None:
-    radius = rng.uniform(*RADIUS_RANGE)
-    if motion == "grows":
-        radius = rng.uniform(SMALLEST_RADIUS, LARGEST_RADIUS / GROWTH_RATE**SEGMENT_FRAMES)
-    if motion == "shrinks":
-        radius = rng.uniform(SMALLEST_RADIUS * GROWTH_RATE**SEGMENT_FRAMES, LARGEST_RADIUS)
-    x, y = rng.uniform(0.18, 0.82, size=2)
-    pose = Pose(x=x, y=y, radius=radius, angle=_sample_angle(rng), rgb=_sample_rgb(rng, color))
+    pose = _sample_pose(rng, color)
     made: list[Segment] = []
     poses: list[Pose] = []
     while len(made) < segments:
@@ -300,16 +294,15 @@ def _try_scene(
 def _move(rng: np.random.Generator, pose: Pose, motion: str, target: str | None, *, first: bool) -> list[Pose]:
     """The poses of one segment; a first segment begins with the pose itself, a later one with its first change."""
     steps = np.arange(SEGMENT_FRAMES) + (0 if first else 1)
-    speed = SPEED * rng.uniform(0.85, 1.15)
     sense = rng.choice([-1, 1])
     replace = dataclasses.replace
     match motion:
         case "moves left" | "moves right":
             sign = 1 if motion == "moves right" else -1
-            return [replace(pose, x=pose.x + sign * speed * step) for step in steps]
+            return [replace(pose, x=pose.x + sign * SPEED * step) for step in steps]
         case "moves up" | "moves down":
             sign = 1 if motion == "moves down" else -1
-            return [replace(pose, y=pose.y + sign * speed * step) for step in steps]
+            return [replace(pose, y=pose.y + sign * SPEED * step) for step in steps]
         case "turns":
             return [replace(pose, angle=pose.angle + sense * TURN_RATE * step) for step in steps]
         case "grows":
@@ -328,7 +321,7 @@ def _move(rng: np.random.Generator, pose: Pose, motion: str, target: str | None,
 
 
 def _is_inside(pose: Pose) -> bool:
-    margin = 0.85 * pose.radius
+    margin = _MARGIN * pose.radius
     in_frame = margin <= pose.x <= 1 - margin and margin <= pose.y <= 1 - margin
     return bool(in_frame and SMALLEST_RADIUS * 0.99 <= pose.radius <= LARGEST_RADIUS * 1.01)
 
