@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -24,12 +25,13 @@ class SamplingConfig:
     """
 
     steps: int = 24
-    guidance: float = 3.0
-    temperature: float = 2.0
+    guidance: float = 2.0
+    temperature: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.guidance < 0 or self.temperature < 0:
-            raise UserError(f"{self} needs steps of at least 1, guidance and temperature of at least 0")
+        good = all(math.isfinite(value) and value >= 0 for value in (self.guidance, self.temperature))
+        if self.steps < 1 or not good:
+            raise UserError(f"{self} needs steps of at least 1, guidance and temperature finite and of at least 0")
 
 
 def decode_tokens(

@@ -150,7 +150,10 @@ def export_model(
             unfinished.mkdir()
             (unfinished / MODEL_FILE).write_text(_model_json(config, metadata))
             for name, arrays in tensors.items():
-                save_file(arrays, unfinished / TENSOR_FILES[name])
+                try:
+                    save_file(arrays, unfinished / TENSOR_FILES[name])
+                except SafetensorError as error:  # so it tells of a full disk
+                    raise OSError(str(error)) from error
             _replace(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -37,6 +37,13 @@ class PhenakiConfig:
 
     def __post_init__(self) -> None:
         self.transformer.check_codebook(self.tokenizer.quantizer.codebook_size)
+        quantizer, levels = self.tokenizer.quantizer, self.transformer.code_levels
+        if levels and (quantizer.kind != "fsq" or tuple(levels) != tuple(quantizer.levels)):
+            found = f"levels {tuple(quantizer.levels)}" if quantizer.kind == "fsq" else f"kind {quantizer.kind}"
+            raise UserError(
+                f"the transformer's code_levels are {tuple(levels)} but the tokenizer's quantizer has {found}; "
+                "make them equal, or leave code_levels empty"
+            )
         if self.text.width != self.transformer.text_width:
             raise UserError(
                 f"the text encoder's width is {self.text.width} but the transformer reads "

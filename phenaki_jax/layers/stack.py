@@ -53,6 +53,8 @@ class StackConfig:
     remat: str = "none"
 
     def __post_init__(self) -> None:
+        if min(self.layers, self.width, self.heads, self.mlp_width) < 1:
+            raise UserError(f"{self} needs layers, width, heads and mlp_width of at least 1")
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise UserError(
                 f"width {self.width} over {self.heads} heads must give an even whole number; change width or heads"
@@ -141,7 +143,7 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """`config.layers` layers in a scan, then a norm."""
+    """`config.layers` layers in a scan, their parameters stacked, then a norm."""
 
     config: StackConfig
     dtype: DTypeLike = jnp.float32
@@ -167,16 +169,17 @@ class Stack(nn.Module):
           context_mask: which of the context each token attends to.
           deterministic: False while training with dropout; then a "dropout" rng is needed.
         """
-        layer = Layer
+        layer, unroll = Layer, self.config.layers if self.config.layers <= _MOST_UNROLLED_LAYERS else 1
         if self.config.remat != "none":
-            layer = nn.remat(layer, policy=REMAT_POLICIES[self.config.remat], prevent_cse=False)
+            # Within a loop XLA cannot merge what is computed again with what was computed first; unrolled it would.
+            layer, unroll = nn.remat(layer, policy=REMAT_POLICIES[self.config.remat], prevent_cse=False), 1
         layers = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=self.config.layers,
-            unroll=self.config.layers if self.config.layers <= _MOST_UNROLLED_LAYERS else 1,
+            unroll=unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(self.config, self.dtype, deterministic, name="layers")
         tokens, _ = layers(tokens.astype(self.dtype), angles, mask, context, context_mask)

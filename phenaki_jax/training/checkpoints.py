@@ -6,7 +6,9 @@ workdir/data_position/<step>/                     written before it, so that it 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,10 @@ from phenaki_jax.errors import UserError
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
     from phenaki_jax.training.state import TrainState
+
+
+# Settings that change what is computed in a step, and no parameter.
+_WITHOUT_PARAMETERS = ("remat", "dropout")
 
 
 class Checkpoints:
@@ -45,14 +51,15 @@ class Checkpoints:
         if step == self._manager.latest_step():
             return
         positions = self._workdir / "data_position"
-        feed.save(positions / str(step))
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                description=ocp.args.JsonSave({**description, "phenaki_jax": __version__}),
-            ),
-        )
+        with self._writing():
+            feed.save(positions / str(step))
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    description=ocp.args.JsonSave({**description, "phenaki_jax": __version__}),
+                ),
+            )
         kept = {str(kept) for kept in self._manager.all_steps()} | {str(step)}
         if jax.process_index() == 0:
             for position in positions.iterdir():
@@ -67,21 +74,43 @@ class Checkpoints:
         """
         step = self._manager.latest_step()
         folder = self._workdir / "checkpoints" / str(step)
-        check_description(read_description(self._workdir), description, self._workdir)
+        check_description(read_description(self._workdir), description, self._workdir, ignored=_WITHOUT_PARAMETERS)
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(spec)))
         except Exception as error:
             raise _damaged(folder, error) from error
-        feed.restore(self._workdir / "data_position" / str(step))
+        position = self._workdir / "data_position" / str(step)
+        try:
+            feed.restore(position)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"the data position {position} cannot be read ({_reason(error)}); "
+                f"delete {folder} to go on from the checkpoint before, or restore it"
+            ) from error
         return restored["state"]
 
     def wait(self) -> None:
         """Returns when everything that was saved is on disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what TensorFlow and orbax raise of a full or read-only disk into a UserError."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(
+                f"the checkpoint in {self._workdir} cannot be written ({_reason(error)}); make room, or name another "
+                "workdir; the last complete one stays, and the same command goes on from it"
+            ) from error
 
 
 def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
@@ -134,8 +163,13 @@ def read_params(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
         raise _damaged(folder, error) from error
 
 
-def read_initial_params(workdir: str | Path, description: dict[str, Any]) -> Any:
-    """The trained parameters of a run's last checkpoint, for another run that begins with them.
+def has_checkpoint(workdir: str | Path) -> bool:
+    """Whether a run has left a checkpoint to go on from."""
+    return any(path.name.isdigit() for path in (Path(workdir) / "checkpoints").glob("*"))
+
+
+def read_parameters_that_fit(workdir: str | Path, description: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, "params" and "frozen", of a run's last checkpoint, for another run to begin with or stand on.
 
     Args:
       workdir: folder of the run.
@@ -145,8 +179,10 @@ def read_initial_params(workdir: str | Path, description: dict[str, Any]) -> Any
     Raises:
       UserError: there is no checkpoint, or it is damaged, or of another configuration.
     """
-    check_description(read_description(workdir), description, workdir, ignored=("frames", "length"))
-    return read_params(workdir)["params"]
+    check_description(
+        read_description(workdir), description, workdir, ignored=("frames", "length", *_WITHOUT_PARAMETERS)
+    )
+    return {"frozen": {}, **read_params(workdir)}
 
 
 def check_description(
@@ -178,8 +214,11 @@ def _differences(found: Any, wanted: Any, ignored: tuple[str, ...], name: str = 
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return UserError(
-        f"the checkpoint {folder} cannot be read ({reason}); "
+        f"the checkpoint {folder} cannot be read ({_reason(error)}); "
         "delete that folder to go on from the one before, or restore it"
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

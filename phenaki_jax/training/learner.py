@@ -25,11 +25,15 @@ class Learner(Protocol):
         """Frames of a training clip."""
 
     @property
+    def frame_size(self) -> int:
+        """Side of a frame in pixels."""
+
+    @property
     def text_length(self) -> int:
         """Tokens of a text."""
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides the shapes of its state, as JSON."""
+        """What it is and the configurations of its models, as JSON."""
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from phenaki_jax.data.feed import Feed, make_feed
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.checkpoints import Checkpoints, read_initial_params
+from phenaki_jax.training.checkpoints import Checkpoints, has_checkpoint, read_parameters_that_fit
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
@@ -80,7 +80,7 @@ class Schedule:
     eval_batches: int = 10
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or min(self.log_every, self.checkpoint_every, self.eval_every, self.images_every) < 1:
+        if min(dataclasses.astuple(self)) < 1:
             raise UserError(f"{self} needs every number to be at least 1")
 
 
@@ -124,16 +124,19 @@ def train(
     mesh_config = mesh_config or MeshConfig()
     mesh = mesh_config.make()
     feed = data.feed(learner, mesh, seed, train=True)
+    _check_videos(feed, learner, data.mixture)
 
     transform = optimizer.make(jax.eval_shape(learner.init_params, jax.random.key(0)))
     spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules)
-    checkpoints = Checkpoints(workdir)
-    description = learner.describe()
-    if checkpoints.latest_step() is None:
-        params = read_initial_params(initial_workdir, description) if initial_workdir else None
-        state = state_lib.initial_state(learner, transform, seed, spec, params)
-    else:
+    description = {**learner.describe(), "optimizer": optimizer.kind}
+    # Nothing is written before everything that could be refused has been read.
+    if has_checkpoint(workdir):
+        checkpoints = Checkpoints(workdir)
         state = checkpoints.restore(spec, feed, description)
+    else:
+        begun = read_parameters_that_fit(initial_workdir, learner.describe()) if initial_workdir else None
+        state = state_lib.initial_state(learner, transform, seed, spec, begun)
+        checkpoints = Checkpoints(workdir)
 
     options = compiler_options(mesh)
     step_function = jax.jit(
@@ -152,7 +155,9 @@ def train(
             batch = next(feed)
             state, metrics = step_function(state, batch)
             seen = metrics if seen is None else merge(seen, metrics)
-            last = step == schedule.steps or stop.requested
+            # Asked once: a request that comes while this step is told and shown is heeded after the next one.
+            stopping = stop.requested
+            last = step == schedule.steps or stopping
 
             if step % schedule.log_every == 0 or step % schedule.checkpoint_every == 0 or last:
                 values = _finite(seen, step, workdir)
@@ -171,16 +176,26 @@ def train(
                 log.write("eval", step, evaluated)
             if step % schedule.checkpoint_every == 0 or last:
                 checkpoints.save(state, feed, {**description, "configuration": configuration})
-            if stop.requested:
+            if stopping:
                 break
 
-    checkpoints.close()
-    log.close()
-    if stop.requested and int(state.step) < schedule.steps:
-        raise KeyboardInterrupt(
-            f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
-        )
+        checkpoints.close()
+        log.close()
+        if stop.requested:
+            raise KeyboardInterrupt(
+                f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
+            )
     return evaluated
+
+
+def _check_videos(feed: Feed, learner: Learner, mixture: str) -> None:
+    found = feed.batch_spec["video"]
+    wanted = (learner.frames, learner.frame_size, learner.frame_size, 3)
+    if found.shape[1:] != wanted or found.dtype != np.uint8:
+        raise UserError(
+            f"the videos of {mixture} are {found.dtype} {list(found.shape[1:])}, expected uint8 {list(wanted)} "
+            "[frames, height, width, colours]: name a mixture of that size, or change the model's frames or frame_size"
+        )
 
 
 def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: Schedule) -> dict[str, float]:
@@ -190,9 +205,10 @@ def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: 
         seen = metrics if seen is None else merge(seen, metrics)
     if seen is None:
         raise UserError("the test split is smaller than one batch; make batch_size smaller or the test split larger")
-    return {
-        name: float(value) for name, value in seen.compute().items() if np.isfinite(value) and name != "gradient_norm"
-    }
+    values = {name: float(value) for name, value in seen.compute().items() if name != "gradient_norm"}
+    if not np.isfinite(values["loss"]):
+        raise UserError(f"loss is {values['loss']} on test examples; lower learning_rate or clip")
+    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:

@@ -7,11 +7,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.struct import PyTreeNode
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
+from phenaki_jax.errors import UserError
 from phenaki_jax.training import sharding
 from phenaki_jax.training.learner import Batch, Learner
 
@@ -56,7 +58,7 @@ def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: 
 
 
 def initial_state(
-    learner: Learner, transform: optax.GradientTransformation, seed: int, spec: TrainState, params: Any = None
+    learner: Learner, transform: optax.GradientTransformation, seed: int, spec: TrainState, begun: Any = None
 ) -> TrainState:
     """The state at step 0, laid out as the spec says; reads frozen parameters from where they were trained.
 
@@ -65,18 +67,34 @@ def initial_state(
       transform: the optimizer.
       seed: of the initialisation and all that follows.
       spec: of the state.
-      params: parameters to begin with, in host memory; the learner's initial ones where None.
+      begun: "params" to begin with, in host memory, and the "frozen" ones they were trained over; where None, the
+        learner's initial ones.
+
+    Raises:
+      UserError: what is begun with was trained over other frozen parameters than the learner's.
     """
+    frozen = learner.load_frozen()
+    if begun is not None and not _equal(begun["frozen"], frozen):
+        raise UserError(
+            "the training to begin with stands on another tokenizer than this one, whose codes mean something else; "
+            "name the tokenizer it was trained over, or another initial_workdir"
+        )
     places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer))
-    if params is None:
+    if begun is None:
         initialise = lambda seed: nn.unbox(learner.init_params(jax.random.key(seed)))  # noqa: E731
         params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
     else:
-        params = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.params, params)
+        params = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.params, begun["params"])
     optimizer = jax.jit(transform.init, out_shardings=places[1])(params)
-    frozen = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, learner.load_frozen())
+    frozen = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, frozen)
     scalars = [jax.device_put(jnp.asarray(value, jnp.int32), spec.step.sharding) for value in (0, seed)]
     return TrainState(scalars[0], params, frozen, optimizer, scalars[1])
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    leaves = dict(jax.tree_util.tree_leaves_with_path(found))
+    others = dict(jax.tree_util.tree_leaves_with_path(wanted))
+    return leaves.keys() == others.keys() and all(np.array_equal(leaves[path], others[path]) for path in leaves)
 
 
 def train_step(

@@ -48,6 +48,11 @@ class TokenizerLearner:
         return self.model.frames
 
     @property
+    def frame_size(self) -> int:
+        """Side of a frame in pixels."""
+        return self.model.frame_size
+
+    @property
     def text_length(self) -> int:
         """Texts are not read; one token is the least that a feed can hold."""
         return 1

@@ -70,6 +70,11 @@ class TransformerLearner:
         return self.model.tokenizer.frames
 
     @property
+    def frame_size(self) -> int:
+        """Side of a frame in pixels."""
+        return self.model.tokenizer.frame_size
+
+    @property
     def text_length(self) -> int:
         """Tokens of a text."""
         return self.model.text.length
@@ -94,7 +99,14 @@ class TransformerLearner:
           UserError: there is no checkpoint, or it is of a tokenizer with another configuration.
         """
         wanted = TokenizerLearner(self.model.tokenizer).describe()
-        return {"tokenizer": checkpoints.read_initial_params(self.tokenizer_workdir, wanted)}
+        read = checkpoints.read_parameters_that_fit(self.tokenizer_workdir, wanted)
+        trained = checkpoints.read_description(self.tokenizer_workdir)["tokenizer"]["frames"]
+        if trained < self.frames:
+            raise UserError(
+                f"the tokenizer in {self.tokenizer_workdir} was trained on clips of {trained} frames, expected at "
+                f"least {self.frames}, as this training's; name another tokenizer or set frames"
+            )
+        return {"tokenizer": read["params"]}
 
     def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
         """The loss of a batch and the outputs that the metrics are made of.

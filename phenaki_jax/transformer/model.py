@@ -103,7 +103,7 @@ class MaskedTransformer(nn.Module):
                 (config.width, digits.shape[1]),
             )
             head += digit_head @ digits.T
-        return linear(tokens, head).astype(jnp.float32)
+        return linear(tokens.astype(jnp.float32), head)
 
 
 def _code_digits(levels: tuple[int, ...]) -> Float[Array, "codes digits"] | None:

@@ -15,6 +15,7 @@ from phenaki_jax.training import checkpoints, loop
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
 
@@ -51,9 +52,10 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
     evaluated = loop.train(learner, optimizer, data, schedule, whole)
     with monkeypatch.context() as patch:
         _stop_after(learner, 2, patch)
-        with pytest.raises(KeyboardInterrupt, match=r"stopped after step [23], which is saved"):
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 3, which is saved"):
             loop.train(learner, optimizer, data, schedule, parts)
-    assert len(_losses(parts)) < schedule.steps
+    assert checkpoints.latest_checkpoint(parts).name == "3"
+    assert len(_losses(parts)) == 3
     assert loop.train(learner, optimizer, data, schedule, parts) == evaluated
     assert _losses(parts) == _losses(whole)
     assert len(_losses(whole)) == schedule.steps
@@ -162,3 +164,47 @@ def test_parameters_of_another_model_are_no_beginning(
         loop.train(
             transformer_learner, optimizer, data, schedule, tmp_path / "run", initial_workdir=str(tokenizer_workdir)
         )
+
+
+def test_videos_of_another_size_are_refused_before_anything_is_written(
+    tokenizer_learner: TokenizerLearner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tmp_path: Path,
+) -> None:
+    larger = dataclasses.replace(tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, frame_size=64))
+    with pytest.raises(UserError, match=r"are uint8 \[7, 32, 32, 3\], expected uint8 \[7, 64, 64, 3\]"):
+        loop.train(larger, optimizer, data, schedule, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_data_position_is_named(
+    tokenizer_learner: TokenizerLearner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tokenizer_workdir: Path,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(tokenizer_workdir, tmp_path / "run")
+    for file in (tmp_path / "run" / "data_position" / str(schedule.steps)).rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:7])
+    with pytest.raises(UserError, match=r"the data position .* cannot be read"):
+        loop.train(tokenizer_learner, optimizer, data, dataclasses.replace(schedule, steps=9), tmp_path / "run")
+
+
+def test_a_tokenizer_of_shorter_clips_is_refused(
+    transformer_learner: TransformerLearner,
+    tokenizer_learner: TokenizerLearner,
+    optimizer: OptimizerConfig,
+    data: loop.DataConfig,
+    schedule: loop.Schedule,
+    tmp_path: Path,
+) -> None:
+    short = dataclasses.replace(tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, frames=1))
+    images = dataclasses.replace(data, mixture="moving_shapes_image_text", eval_mixture="moving_shapes_image_text")
+    loop.train(short, optimizer, images, schedule, tmp_path / "tokenizer")
+    with pytest.raises(UserError, match="was trained on clips of 1 frames, expected at least 7"):
+        dataclasses.replace(transformer_learner, tokenizer_workdir=str(tmp_path / "tokenizer")).load_frozen()

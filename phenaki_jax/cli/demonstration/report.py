@@ -53,7 +53,7 @@ def write(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _page(out: Path, figures: dict[str, float]) -> str:
-    rows = "".join(_row(name, says, figures[name], least) for name, says, least in HEADLINES if name in figures)
+    rows = "".join(_row(name, says, figures.get(name, float("nan")), least) for name, says, least in HEADLINES)
     images = {
         "Reconstructions": ("reconstruction", "Each clip above what its tokens keep of it."),
         "Samples while training": ("sample", "Drawn from the captions of one batch."),

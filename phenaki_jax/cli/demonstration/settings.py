@@ -29,15 +29,15 @@ class DemoSettings:
     test_videos: int = 310
     train_images: int = 8000
     test_images: int = 96
-    tokenizer_steps: int = 1700
+    tokenizer_steps: int = 1400
     image_steps: int = 600
     transformer_steps: int = 1200
     batch_size: int = 16
     clips_per_combination: int = 8
     clips_per_transfer: int = 2
-    stories: int = 31
+    stories: int = 62
     long_story_windows: int = 100
-    sampling_steps: int = 24
+    sampling_steps: int = 16
 
 
 FULL = DemoSettings()

@@ -89,7 +89,7 @@ def _tokenizer(out: Path, settings: DemoSettings) -> None:
     evaluated = train.run(
         ["gin_configs/runs/shapes_tokenizer.gin"],
         [
-            f"DATA_DIR='{(out / 'data').absolute()}'",
+            f"DATA_DIR={str((out / 'data').absolute())!r}",
             f"STEPS={settings.tokenizer_steps}",
             f"BATCH_SIZE={settings.batch_size}",
         ],
@@ -121,7 +121,7 @@ def _transformer(out: Path, settings: DemoSettings) -> None:
         settings,
         "transformer",
         [
-            f"INITIAL_WORKDIR='{(out / 'images').absolute()}'",
+            f"INITIAL_WORKDIR={str((out / 'images').absolute())!r}",
             f"STEPS={settings.transformer_steps}",
             f"BATCH_SIZE={2 * settings.batch_size}",
         ],
@@ -132,8 +132,8 @@ def _train_transformer(out: Path, settings: DemoSettings, name: str, bindings: l
     train.run(
         ["gin_configs/runs/shapes_transformer.gin"],
         [
-            f"DATA_DIR='{(out / 'data').absolute()}'",
-            f"TOKENIZER_WORKDIR='{(out / 'tokenizer').absolute()}'",
+            f"DATA_DIR={str((out / 'data').absolute())!r}",
+            f"TOKENIZER_WORKDIR={str((out / 'tokenizer').absolute())!r}",
             f"SAMPLING_STEPS={settings.sampling_steps}",
             *bindings,
         ],

@@ -17,7 +17,7 @@ import numpy as np
 import tqdm
 
 from phenaki_jax.data.moving_shapes import examples, world
-from phenaki_jax.data.tensorflow_stack import tfds
+from phenaki_jax.data.tensorflow_stack import tf, tfds
 from phenaki_jax.errors import UserError
 
 SIZES = (32, 64)
@@ -196,7 +196,13 @@ def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_example
         )
         # TFDS announces itself on stdout, and makes a folder for downloads that never come.
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
-            builder.download_and_prepare(download_dir=downloads, download_config=download_config)
+            try:
+                builder.download_and_prepare(download_dir=downloads, download_config=download_config)
+            except tf.errors.OpError as error:
+                reason = (error.message or str(error)).splitlines()[0][:200]
+                raise UserError(
+                    f"the dataset {builder.data_dir} cannot be written ({reason}): make room, or name another data_dir"
+                ) from error
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ SEGMENT_FRAMES = 12
 # A pixel of the smallest frames: where things stand and how far they go in a frame are whole multiples of it.
 GRID = 1 / 32
 SPEED = GRID
-TURN_RATE = np.deg2rad(15.0)
+TURN_RATE = np.deg2rad(7.5)
 GROWTH_RATE = 1.036
 BOUNCE_HEIGHT = 5 * GRID
 BOUNCE_FRAMES = 6
