@@ -96,10 +96,13 @@ class Feed:
         unfinished = place.with_name(f"{place.name}.incomplete")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        tf.train.Checkpoint(iterator=self._iterator).write(str(unfinished / "iterator"))
-        (unfinished / _SETTINGS_FILE).write_text(json.dumps(self._identity(), indent=2))
-        shutil.rmtree(place, ignore_errors=True)
-        unfinished.rename(place)
+        try:
+            tf.train.Checkpoint(iterator=self._iterator).write(str(unfinished / "iterator"))
+            (unfinished / _SETTINGS_FILE).write_text(json.dumps(self._identity(), indent=2))
+            shutil.rmtree(place, ignore_errors=True)
+            unfinished.rename(place)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote, in this process or another.

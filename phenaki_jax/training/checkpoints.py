@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Settings that change what is computed in a step, and no parameter.
 _WITHOUT_PARAMETERS = ("remat", "dropout")
+_LONGEST_REASON = 200
 
 
 class Checkpoints:
@@ -221,4 +222,6 @@ def _damaged(folder: Path, error: Exception) -> UserError:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    """The first line of an error; of a long one its end, where TensorFlow and orbax tell what went wrong."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= _LONGEST_REASON else f"... {line[-_LONGEST_REASON:]}"

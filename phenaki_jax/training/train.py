@@ -32,7 +32,11 @@ def run(
     if dry_run:
         _describe(gin.get_bindings(loop.train))
         return {}
-    return gin.get_configurable(loop.train)(workdir=workdir, configuration=gin.config_str(max_line_length=120))
+    try:
+        return gin.get_configurable(loop.train)(workdir=workdir, configuration=gin.config_str(max_line_length=120))
+    except UserError as error:
+        # Gin adds to an error in whose call it came up.
+        raise UserError(str(error).partition("\n  In call to configurable")[0]) from error
 
 
 def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
