@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,19 +20,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns 0."""
-    from phenaki_jax.inference.export import check_export_folder, config_from_plain, export_model, usual_metadata
-    from phenaki_jax.training import checkpoints
-
-    check_export_folder(args.out)
-    checkpoint = checkpoints.latest_checkpoint(args.workdir, args.step)
-    step = int(checkpoint.name)
-    description = checkpoints.read_description(args.workdir, step)
-    models = ("tokenizer", "text", "transformer") if description["kind"] == "transformer" else ("tokenizer",)
-    config = config_from_plain({name: description[name] for name in models}, str(checkpoint))
-    read = checkpoints.read_params(args.workdir, step)
-    params = read["params"] | read["frozen"] if description["kind"] == "transformer" else {"tokenizer": read["params"]}
-    rest = {name: value for name, value in description.items() if name not in models}
-    trained_on = {"workdir": args.workdir, "step": step, **rest}
-    export_model(args.out, config, params, usual_metadata(config, trained_on=trained_on))
+    step = export_checkpoint(args.workdir, args.out, args.step)
     print(f"exported step {step} of {args.workdir} to {args.out}")
     return 0
+
+
+def export_checkpoint(workdir: str | Path, out: str | Path, step: int | None = None) -> int:
+    """Exports a training's checkpoint of this step, or its last one, and returns which it was.
+
+    Raises:
+      UserError: there is no such checkpoint, it is damaged, or the folder cannot be written.
+    """
+    from phenaki_jax.inference.decoding import SamplingConfig
+    from phenaki_jax.inference.export import check_export_folder, config_from_plain, export_model, usual_metadata
+    from phenaki_jax.inference.plain_data import from_plain
+    from phenaki_jax.training import checkpoints
+
+    check_export_folder(out)
+    checkpoint = checkpoints.latest_checkpoint(workdir, step)
+    step = int(checkpoint.name)
+    description = checkpoints.read_description(workdir, step)
+    models = ("tokenizer", "text", "transformer") if description["kind"] == "transformer" else ("tokenizer",)
+    config = config_from_plain({name: description[name] for name in models}, str(checkpoint))
+    read = checkpoints.read_params(workdir, step)
+    params = read["params"] | read["frozen"] if description["kind"] == "transformer" else {"tokenizer": read["params"]}
+    rest = {name: value for name, value in description.items() if name not in (*models, "sampling")}
+    known = {"trained_on": {"workdir": str(workdir), "step": step, **rest}}
+    if "sampling" in description:
+        known["sampling"] = from_plain(SamplingConfig, description["sampling"], f"{checkpoint}, sampling")
+    export_model(out, config, params, usual_metadata(config, **known))
+    return step

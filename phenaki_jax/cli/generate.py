@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from phenaki_jax.inference.video_files import VideoWriter, check_output, read_video
 
     paths = [check_output(path) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
+    if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
+        raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
     if args.story and (args.frames or args.seconds):
         raise UserError(
             "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"

@@ -72,6 +72,11 @@ class CViViTConfig:
     remat: str = "none"
 
     def __post_init__(self) -> None:
+        if min(self.frame_size, self.patch, self.temporal_patch) < 1:
+            raise UserError(
+                f"frame_size {self.frame_size}, patch {self.patch} and temporal_patch {self.temporal_patch} must each "
+                "be at least 1"
+            )
         if self.frame_size % self.patch:
             raise UserError(
                 f"patch {self.patch} does not divide the frame's side of {self.frame_size} pixels; change one of them"

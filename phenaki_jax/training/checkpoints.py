@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from phenaki_jax.training.state import TrainState
 
 
-# Settings that change what is computed in a step, and no parameter.
-_WITHOUT_PARAMETERS = ("remat", "dropout")
+# Settings that no parameter depends on: a run may go on, or begin, with others.
+_WITHOUT_PARAMETERS = ("remat", "dropout", "sampling")
 _LONGEST_REASON = 200
 
 

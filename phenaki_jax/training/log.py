@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from phenaki_jax.inference.video_files import film_strips
+from phenaki_jax.inference.video_files import film_strips, whole_file
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -31,10 +31,8 @@ class RunLog:
             return
         workdir.mkdir(parents=True, exist_ok=True)
         kept = [entry for entry in read_metrics(workdir) if entry["step"] <= first_step]
-        text = "".join(json.dumps(entry) + "\n" for entry in kept)
-        unfinished = workdir / f"{METRICS_FILE}.incomplete"
-        unfinished.write_text(text)
-        unfinished.rename(workdir / METRICS_FILE)
+        with whole_file(workdir / METRICS_FILE) as unfinished:
+            unfinished.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
         # It loads TensorFlow, which `data` keeps quiet: later than that.
         from clu import metric_writers
 
@@ -57,7 +55,8 @@ class RunLog:
             self._writer.write_images(step, {name: picture[None]})
             folder = self._workdir / "images"
             folder.mkdir(exist_ok=True)
-            imageio.imwrite(folder / f"{name}_{step:07d}.png", picture)
+            with whole_file(folder / f"{name}_{step:07d}.png") as unfinished:
+                imageio.imwrite(unfinished, picture)
 
     def last_evaluation(self) -> dict[str, float]:
         """The metrics of the last evaluation that was logged."""

@@ -133,6 +133,11 @@ def train(
     if has_checkpoint(workdir):
         checkpoints = Checkpoints(workdir)
         state = checkpoints.restore(spec, feed, description)
+        if (found := int(state.step)) > schedule.steps:
+            raise UserError(
+                f"the checkpoint in {workdir} is of step {found}, expected at most {schedule.steps}, the steps of this "
+                "training: set more steps, or name another workdir"
+            )
     else:
         begun = read_parameters_that_fit(initial_workdir, learner.describe()) if initial_workdir else None
         state = state_lib.initial_state(learner, transform, seed, spec, begun)
@@ -150,7 +155,13 @@ def train(
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
     evaluated = log.last_evaluation()
-    with jax.set_mesh(mesh), _stop_requests() as stop, _progress(first_step, schedule.steps) as progress:
+    with (
+        _stop_requests() as stop,
+        contextlib.closing(checkpoints),
+        contextlib.closing(log),
+        jax.set_mesh(mesh),
+        _progress(first_step, schedule.steps) as progress,
+    ):
         for step in range(first_step + 1, schedule.steps + 1):
             batch = next(feed)
             state, metrics = step_function(state, batch)
@@ -179,12 +190,10 @@ def train(
             if stopping:
                 break
 
-        checkpoints.close()
-        log.close()
-        if stop.requested:
-            raise KeyboardInterrupt(
-                f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
-            )
+    if stop.requested:
+        raise KeyboardInterrupt(
+            f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
+        )
     return evaluated
 
 

@@ -80,8 +80,9 @@ class TransformerLearner:
         return self.model.text.length
 
     def describe(self) -> dict[str, Any]:
-        """The configurations of the three models, as JSON."""
-        return {"kind": "transformer", **dataclasses.asdict(self.model)}
+        """The configurations of the three models, and how one samples from them, as JSON."""
+        sampling = dataclasses.asdict(self.sampling)
+        return {"kind": "transformer", **dataclasses.asdict(self.model), "sampling": sampling}
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""

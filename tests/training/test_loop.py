@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,29 @@ from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training but for what is trained, and where."""
+
+    optimizer: OptimizerConfig
+    data: loop.DataConfig
+    schedule: loop.Schedule
+
+    def run(self, learner: Learner, workdir: Path, **options: str) -> dict[str, float]:
+        return loop.train(learner, self.optimizer, self.data, self.schedule, workdir, **options)
+
+    def changed(self, part: str, **settings: Any) -> "Training":
+        return dataclasses.replace(self, **{part: dataclasses.replace(getattr(self, part), **settings)})
+
+    def on_images(self) -> "Training":
+        return self.changed("data", mixture="moving_shapes_image_text", eval_mixture="moving_shapes_image_text")
+
+
+@pytest.fixture
+def small(optimizer: OptimizerConfig, data: loop.DataConfig, schedule: loop.Schedule) -> Training:
+    return Training(optimizer, data, schedule)
 
 
 @pytest.fixture(params=["tokenizer", "transformer"])
@@ -42,39 +66,35 @@ def _stop_after(learner: Learner, step: int, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(
     learner: Learner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    evaluated = loop.train(learner, optimizer, data, schedule, whole)
+    evaluated = small.run(learner, whole)
     with monkeypatch.context() as patch:
         _stop_after(learner, 2, patch)
         with pytest.raises(KeyboardInterrupt, match="stopped after step 3, which is saved"):
-            loop.train(learner, optimizer, data, schedule, parts)
+            small.run(learner, parts)
     assert checkpoints.latest_checkpoint(parts).name == "3"
     assert len(_losses(parts)) == 3
-    assert loop.train(learner, optimizer, data, schedule, parts) == evaluated
+    assert small.run(learner, parts) == evaluated
     assert _losses(parts) == _losses(whole)
-    assert len(_losses(whole)) == schedule.steps
+    assert len(_losses(whole)) == small.schedule.steps
     expected, found = checkpoints.read_params(whole), checkpoints.read_params(parts)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_a_checkpoint_lost_with_the_last_steps_is_made_again_from_the_one_before(
     tokenizer_learner: Learner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tokenizer_workdir: Path,
     tmp_path: Path,
 ) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(tokenizer_workdir, workdir)
-    shutil.rmtree(workdir / "checkpoints" / str(schedule.steps))
-    loop.train(tokenizer_learner, optimizer, data, schedule, workdir)
+    shutil.rmtree(workdir / "checkpoints" / str(small.schedule.steps))
+    small.run(tokenizer_learner, workdir)
     jax.tree.map(
         np.testing.assert_array_equal, checkpoints.read_params(workdir), checkpoints.read_params(tokenizer_workdir)
     )
@@ -93,15 +113,13 @@ def test_pictures_and_boards_are_left(tokenizer_workdir: Path, schedule: loop.Sc
 
 def test_another_configuration_is_refused(
     tokenizer_learner: Learner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tokenizer_workdir: Path,
 ) -> None:
     model = dataclasses.replace(tokenizer_learner.model, mlp_width=32)
     other = dataclasses.replace(tokenizer_learner, model=model)
     with pytest.raises(UserError, match=r"tokenizer\.mlp_width = 16, not 32"):
-        loop.train(other, optimizer, data, schedule, tokenizer_workdir)
+        small.run(other, tokenizer_workdir)
 
 
 def test_a_truncated_checkpoint_is_named(tokenizer_workdir: Path, tmp_path: Path) -> None:
@@ -119,12 +137,10 @@ def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:
         checkpoints.read_params(tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(
-    tokenizer_learner: Learner, data: loop.DataConfig, schedule: loop.Schedule, tmp_path: Path
-) -> None:
-    exploding = OptimizerConfig("adamw", learning_rate=1e30, warmup_steps=1, decay_steps=100)
+def test_a_loss_that_is_not_finite_stops_the_run(tokenizer_learner: Learner, small: Training, tmp_path: Path) -> None:
+    exploding = small.changed("optimizer", kind="adamw", learning_rate=1e30)
     with pytest.raises(UserError, match=r"at step .*; the last good checkpoint stays"):
-        loop.train(tokenizer_learner, exploding, data, schedule, tmp_path / "run")
+        exploding.run(tokenizer_learner, tmp_path / "run")
 
 
 def test_metrics_are_whole_lines_of_json(tokenizer_workdir: Path) -> None:
@@ -134,77 +150,62 @@ def test_metrics_are_whole_lines_of_json(tokenizer_workdir: Path) -> None:
 
 def test_a_run_begins_with_the_parameters_of_another_whose_clips_are_shorter(
     transformer_learner: TransformerLearner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tmp_path: Path,
 ) -> None:
     tokenizer = dataclasses.replace(transformer_learner.model.tokenizer, frames=1)
     model = dataclasses.replace(transformer_learner.model, tokenizer=tokenizer)
     still = dataclasses.replace(transformer_learner, model=model)
-    images = dataclasses.replace(data, mixture="moving_shapes_image_text", eval_mixture="moving_shapes_image_text")
-    loop.train(still, optimizer, images, schedule, tmp_path / "images")
+    small.on_images().run(still, tmp_path / "images")
     begun = checkpoints.read_params(tmp_path / "images")["params"]
 
-    no_learning = dataclasses.replace(optimizer, learning_rate=0.0)
-    options = {"initial_workdir": str(tmp_path / "images")}
-    loop.train(transformer_learner, no_learning, data, schedule, tmp_path / "videos", **options)
+    no_learning = small.changed("optimizer", learning_rate=0.0)
+    no_learning.run(transformer_learner, tmp_path / "videos", initial_workdir=str(tmp_path / "images"))
     jax.tree.map(np.testing.assert_array_equal, checkpoints.read_params(tmp_path / "videos")["params"], begun)
 
 
 def test_parameters_of_another_model_are_no_beginning(
     transformer_learner: TransformerLearner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tokenizer_workdir: Path,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(UserError, match=r"the checkpoint in .* has kind = 'tokenizer', not 'transformer'"):
-        loop.train(
-            transformer_learner, optimizer, data, schedule, tmp_path / "run", initial_workdir=str(tokenizer_workdir)
-        )
+        small.run(transformer_learner, tmp_path / "run", initial_workdir=str(tokenizer_workdir))
 
 
 def test_videos_of_another_size_are_refused_before_anything_is_written(
     tokenizer_learner: TokenizerLearner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tmp_path: Path,
 ) -> None:
     larger = dataclasses.replace(tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, frame_size=64))
     with pytest.raises(UserError, match=r"are uint8 \[7, 32, 32, 3\], expected uint8 \[7, 64, 64, 3\]"):
-        loop.train(larger, optimizer, data, schedule, tmp_path / "run")
+        small.run(larger, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_truncated_data_position_is_named(
     tokenizer_learner: TokenizerLearner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tokenizer_workdir: Path,
     tmp_path: Path,
 ) -> None:
     shutil.copytree(tokenizer_workdir, tmp_path / "run")
-    for file in (tmp_path / "run" / "data_position" / str(schedule.steps)).rglob("*"):
+    for file in (tmp_path / "run" / "data_position" / str(small.schedule.steps)).rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:7])
     with pytest.raises(UserError, match=r"the data position .* cannot be read"):
-        loop.train(tokenizer_learner, optimizer, data, dataclasses.replace(schedule, steps=9), tmp_path / "run")
+        small.changed("schedule", steps=9).run(tokenizer_learner, tmp_path / "run")
 
 
 def test_a_tokenizer_of_shorter_clips_is_refused(
     transformer_learner: TransformerLearner,
     tokenizer_learner: TokenizerLearner,
-    optimizer: OptimizerConfig,
-    data: loop.DataConfig,
-    schedule: loop.Schedule,
+    small: Training,
     tmp_path: Path,
 ) -> None:
     short = dataclasses.replace(tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, frames=1))
-    images = dataclasses.replace(data, mixture="moving_shapes_image_text", eval_mixture="moving_shapes_image_text")
-    loop.train(short, optimizer, images, schedule, tmp_path / "tokenizer")
+    small.on_images().run(short, tmp_path / "tokenizer")
     with pytest.raises(UserError, match="was trained on clips of 1 frames, expected at least 7"):
         dataclasses.replace(transformer_learner, tokenizer_workdir=str(tmp_path / "tokenizer")).load_frozen()

@@ -24,10 +24,11 @@ LONG_STORY_SEED = 4004
 CLIPS_AT_ONCE = 31
 SCENES_OF_A_STORY = 4
 
+Figures = dict[str, int | float]
 Videos = UInt8[np.ndarray, "clips frames height width 3"]
 
 
-def generation(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], Videos]:
+def generation(model: Phenaki, settings: DemoSettings) -> tuple[Figures, Videos]:
     """Clips from prompts of held-out combinations: how often colour, shape and motion are the prompt's."""
     combinations = sorted(world.held_out_combinations()) * settings.clips_per_combination
     segments = _segments(combinations, GENERATION_SEED)
@@ -35,7 +36,7 @@ def generation(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float]
     return _judge(videos, segments), videos
 
 
-def transfer(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], Videos]:
+def transfer(model: Phenaki, settings: DemoSettings) -> tuple[Figures, Videos]:
     """Clips of colours that only images show."""
     combinations = [
         (color, shape, motion)
@@ -49,12 +50,8 @@ def transfer(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], 
     return _judge(videos, segments), videos
 
 
-def stories(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], Videos]:
-    """Stories of four prompts, a window each: how often one does what its prompt says, and keeps what that keeps.
-
-    A window is read from the last frame before it on. One in which a colour change is over already counts where the
-    new colour is held.
-    """
+def stories(model: Phenaki, settings: DemoSettings) -> tuple[Figures, Videos]:
+    """Stories of four prompts, a window each: how often one does what its prompt says, and keeps what that keeps."""
     rng = np.random.default_rng(STORY_SEED)
     firsts = sorted(world.held_out_combinations())
     plans = [
@@ -64,26 +61,10 @@ def stories(model: Phenaki, settings: DemoSettings) -> tuple[dict[str, float], V
     told = [_story(plan, rng, STORY_SEED + index) for index, plan in enumerate(plans)]
     windows = list(tell_stories(model, told))
     videos = np.concatenate(windows, axis=1)
-    ends = np.cumsum([window.shape[1] for window in windows])
-    scene_of_window = [index for index, scene in enumerate(told[0].scenes) for _ in range(scene.windows or 1)]
-    followed, kept = [], []
-    for video, plan in zip(videos, plans, strict=True):
-        for end, window, scene in zip(ends, windows, scene_of_window, strict=True):
-            segment = plan[scene]
-            reading = read_clip(video[max(0, end - window.shape[1] - 1) : end])
-            is_changing = segment.motion == "changes color"
-            holds = is_changing and reading.color == reading.final_color == segment.target_color
-            reaches = not is_changing or reading.final_color == segment.target_color
-            followed.append(holds or (reading.motion == segment.motion and reaches))
-            if scene == 0:  # nothing came before it that could be kept
-                continue
-            kept.append(reading.shape == segment.shape)
-            if not is_changing:
-                kept.append(reading.final_color == segment.color)
-    return {"prompt_accuracy": float(np.mean(followed)), "identity_kept": float(np.mean(kept))}, videos
+    return _judge_stories(videos, [window.shape[1] for window in windows], plans), videos
 
 
-def long_story(model: Phenaki, settings: DemoSettings) -> dict[str, float]:
+def long_story(model: Phenaki, settings: DemoSettings) -> Figures:
     """A story of many windows: whether the last take as long as the first, and memory stays what it was."""
     prompts = ["a blue square moves right", "a blue square moves left"]
     half = settings.long_story_windows // len(prompts)
@@ -136,7 +117,7 @@ def _draw(model: Phenaki, segments: Sequence[world.Segment], seed: int) -> Video
     return np.concatenate(batches)
 
 
-def _judge(videos: Videos, segments: Sequence[world.Segment]) -> dict[str, float]:
+def _judge(videos: Videos, segments: Sequence[world.Segment]) -> Figures:
     right = []
     for video, segment in zip(videos, segments, strict=True):
         reading = read_clip(video)
@@ -157,6 +138,31 @@ def _judge(videos: Videos, segments: Sequence[world.Segment]) -> dict[str, float
         "motion_accuracy": float(motion),
         "all_correct": float(table.all(axis=1).mean()),
     }
+
+
+def _judge_stories(
+    videos: Videos, window_frames: Sequence[int], plans: Sequence[Sequence[world.Segment]]
+) -> Figures:
+    """Judges stories whose windows have so many frames and show one segment of their plan each.
+
+    A window is read from the last frame before it on. One in which a colour change is over already counts where the
+    new colour is held. Nothing came before the first window that it could keep.
+    """
+    ends = np.cumsum(window_frames)
+    followed, kept = [], []
+    for video, plan in zip(videos, plans, strict=True):
+        for number, (end, frames, segment) in enumerate(zip(ends, window_frames, plan, strict=True)):
+            reading = read_clip(video[max(0, end - frames - 1) : end])
+            is_changing = segment.motion == "changes color"
+            holds = is_changing and reading.color == reading.final_color == segment.target_color
+            reaches = not is_changing or reading.final_color == segment.target_color
+            followed.append(holds or (reading.motion == segment.motion and reaches))
+            if number == 0:
+                continue
+            kept.append(reading.shape == segment.shape)
+            if not is_changing:
+                kept.append(reading.final_color == segment.color)
+    return {"prompt_accuracy": float(np.mean(followed)), "identity_kept": float(np.mean(kept))}
 
 
 def _story(plan: Sequence[world.Segment], rng: np.random.Generator, seed: int) -> Story:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phenaki_jax import __version__
+from phenaki_jax.inference.video_files import whole_file
 from phenaki_jax.training.log import read_metrics
 
 # The figures a reader asks for first: name, what it says, the least that is good.
@@ -118,13 +119,11 @@ def _draw_curves(out: Path) -> None:
         axis.set_title(title)
         axis.set_xlabel("step")
         axis.legend()
-    unfinished = out / "curves.incomplete.png"
-    figure.savefig(unfinished, dpi=80)
+    with whole_file(out / "curves.png") as unfinished:
+        figure.savefig(unfinished, dpi=80)
     pyplot.close(figure)
-    unfinished.replace(out / "curves.png")
 
 
 def _write(file: Path, text: str) -> None:
-    unfinished = file.with_name(f"{file.name}.incomplete")
-    unfinished.write_text(text)
-    unfinished.replace(file)
+    with whole_file(file) as unfinished:
+        unfinished.write_text(text)

@@ -14,14 +14,15 @@ import numpy as np
 
 from phenaki_jax.cli.demonstration import measures, report
 from phenaki_jax.cli.demonstration.settings import DemoSettings
+from phenaki_jax.cli.export import export_checkpoint
 from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.data.moving_shapes.examples import most_workers
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.export import config_from_plain, export_model, usual_metadata
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import read_story
-from phenaki_jax.inference.video_files import film_strips, write_video
-from phenaki_jax.training import checkpoints, train
+from phenaki_jax.inference.video_files import film_strips, whole_file, write_video
+from phenaki_jax.training import train
 
 STORY = """\
 # Four prompts, the last three two windows each. phenaki generate --model model --story story.yaml --out story.gif
@@ -142,21 +143,14 @@ def _train_transformer(out: Path, settings: DemoSettings, name: str, bindings: l
 
 
 def _export(out: Path, settings: DemoSettings) -> None:
-    workdir = out / "transformer"
-    description = checkpoints.read_description(workdir)
-    config = config_from_plain({name: description[name] for name in ("tokenizer", "text", "transformer")}, str(workdir))
-    read = checkpoints.read_params(workdir)
-    metadata = usual_metadata(
-        config, trained_on={"dataset": "moving_shapes_joint", "steps": settings.transformer_steps}
-    )
-    sampling = dataclasses.replace(metadata.sampling, steps=settings.sampling_steps)
-    metadata = dataclasses.replace(metadata, sampling=sampling)
-    export_model(out / "model", config, {**read["params"], **read["frozen"]}, metadata)
+    del settings
+    export_checkpoint(out / "transformer", out / "model")
 
 
 def _story(out: Path, settings: DemoSettings) -> None:
     del settings
-    (out / "story.yaml").write_text(STORY)
+    with whole_file(out / "story.yaml") as unfinished:
+        unfinished.write_text(STORY)
     model = Phenaki.load(out / "model")
     frames = np.concatenate(list(model.tell(read_story(out / "story.yaml"))))
     write_video(out / "story.gif", frames, FPS)
@@ -219,13 +213,17 @@ def _read_times(out: Path) -> dict[str, Any]:
 def _add_time(out: Path, name: str, seconds: float, *, done: bool) -> None:
     times = _read_times(out)
     before = times.get(name, {"seconds": 0.0})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": peak, "done": done}
+    times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": _peak_memory_gib(), "done": done}
     _write_json(out / "times.json", times)
+
+
+def _peak_memory_gib() -> float:
+    """At most what this process and those that draw the dataset held: as if all had been largest at once."""
+    own, largest_child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + most_workers() * largest_child) / 2**20
 
 
 def _write_json(file: Path, value: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.incomplete")
-    unfinished.write_text(json.dumps(value, indent=2))
-    unfinished.replace(file)
+    with whole_file(file) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2))

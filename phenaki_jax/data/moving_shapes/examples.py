@@ -94,7 +94,7 @@ def generate_examples(examples: ExampleSet) -> Iterator[dict[str, Any]]:
         range(start, min(start + _EXAMPLES_PER_TASK, examples.count))
         for start in range(0, examples.count, _EXAMPLES_PER_TASK)
     ]
-    workers = min(_available_cpus(), len(tasks) // 2, _MOST_WORKERS)
+    workers = min(most_workers(), len(tasks) // 2)
     if workers < 2:
         for task in tasks:
             yield from _draw(examples, task)
@@ -106,6 +106,12 @@ def generate_examples(examples: ExampleSet) -> Iterator[dict[str, Any]]:
             yield from drawn
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def most_workers() -> int:
+    """How many processes draw a large dataset: one for each core that this process may run on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
 
 
 def encode_png(frame: UInt8[np.ndarray, "height width 3"]) -> bytes:
@@ -136,10 +142,6 @@ def _image_concepts(index: int) -> tuple[str, str]:
     unseen = [(color, shape) for color in world.COLORS for shape in world.SHAPES if (color, shape) not in shown]
     concepts = unseen if index % 2 else shown
     return concepts[index // 2 % len(concepts)]
-
-
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _draw(examples: ExampleSet, indices: range) -> list[dict[str, Any]]:

@@ -1,0 +1,35 @@
+"""Patches come back as the frames they were cut from, and pixels as the numbers they were."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.layers.patches import from_patches, to_patches
+from phenaki_jax.layers.pixels import check_uint8, to_float, to_uint8
+
+FEW = st.integers(1, 3)
+
+
+@hypothesis.given(times=FEW, rows=FEW, columns=FEW, temporal_patch=FEW, patch=FEW)
+def test_patches_are_put_together_again(times: int, rows: int, columns: int, temporal_patch: int, patch: int) -> None:
+    shape = (2, times * temporal_patch, rows * patch, columns * patch, 3)
+    frames = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    patches = to_patches(jnp.asarray(frames), temporal_patch, patch)
+    assert patches.shape == (2, times, rows, columns, temporal_patch * patch**2 * 3)
+    np.testing.assert_array_equal(from_patches(patches, temporal_patch, patch), frames)
+    first = frames[0, :temporal_patch, :patch, :patch]
+    np.testing.assert_array_equal(patches[0, 0, 0, 0], first.reshape(-1))
+
+
+def test_all_pixel_values_survive() -> None:
+    pixels = jnp.arange(256, dtype=jnp.uint8)
+    np.testing.assert_array_equal(to_uint8(to_float(pixels)), pixels)
+    np.testing.assert_array_equal(to_uint8(jnp.array([-7.0, 7.0])), [0, 255])
+
+
+def test_pixels_of_another_type_are_refused_with_their_range() -> None:
+    with pytest.raises(UserError, match=r"video: found float32 in -1\.\.1, expected uint8 in 0\.\.255"):
+        check_uint8("video", np.array([-1.0, 1.0], np.float32))

@@ -1,0 +1,76 @@
+"""Where arrays lie: kernels as the rules say, an optimizer's moments where their parameters do."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.testing import tiny_config
+from phenaki_jax.training import state as state_lib
+from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.sharding import MeshConfig, parameter_shardings
+from phenaki_jax.training.tokenizer_learner import TokenizerLearner
+
+LEARNER = TokenizerLearner(tiny_config().tokenizer)
+
+
+def test_a_mesh_takes_all_devices_there_are() -> None:
+    assert dict(MeshConfig().make().shape) == {"replica": 1, "data": 4, "model": 1}
+    assert dict(MeshConfig(replica=2, model=2).make().shape) == {"replica": 2, "data": 1, "model": 2}
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(data=3), MeshConfig(replica=3)])
+def test_a_mesh_of_other_devices_is_refused(mesh: MeshConfig) -> None:
+    with pytest.raises(UserError, match="is not the 4 devices there are"):
+        mesh.make()
+
+
+def test_parameters_lie_as_the_rules_say() -> None:
+    boxed = jax.eval_shape(LEARNER.init_params, jax.random.key(0))
+    mesh = MeshConfig(data=2, model=2).make()
+    whole = jax.tree.leaves(parameter_shardings(boxed, mesh, "data_parallel"))
+    assert all(place.is_fully_replicated for place in whole)
+    cut = parameter_shardings(boxed, mesh, "fully_sharded")
+    kernels = [place.spec for path, place in jax.tree_util.tree_leaves_with_path(cut) if "mlp" in str(path)]
+    assert PartitionSpec(None, "data", "model") in kernels
+    assert PartitionSpec(None, "model", "data") in kernels
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_moments_lie_where_their_parameters_do(kind: str) -> None:
+    mesh = MeshConfig(data=2, model=2).make()
+    boxed = jax.eval_shape(LEARNER.init_params, jax.random.key(0))
+    spec = state_lib.state_spec(LEARNER, OptimizerConfig(kind).make(boxed), mesh, "fully_sharded")
+    places = {str(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(spec.params)}
+    found = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(spec.optimizer):
+        mirrored = [place for name, place in places.items() if str(path).endswith(name[1:])]
+        if mirrored and leaf.ndim:
+            assert leaf.shape == mirrored[0].shape
+            assert leaf.sharding == mirrored[0].sharding
+            found += 1
+    assert found >= len(places)
+
+
+def test_sharded_steps_are_those_of_one_device() -> None:
+    """Two steps over a 2 x 2 mesh of sharded parameters give the parameters that one row of devices gives."""
+    learner = LEARNER
+    rng = np.random.default_rng(0)
+    batch = {
+        "video": rng.integers(0, 256, (4, 5, 32, 32, 3), dtype=np.uint8),
+        "frame_mask": np.ones((4, 5), bool),
+    }
+    found = []
+    for mesh_config in (MeshConfig(), MeshConfig(data=2, model=2, rules="fully_sharded")):
+        mesh = mesh_config.make()
+        transform = optax.sgd(0.1)
+        spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules)
+        state = state_lib.initial_state(learner, transform, 0, spec)
+        with jax.set_mesh(mesh):
+            step = jax.jit(lambda state, batch, use=transform: state_lib.train_step(learner, use, state, batch)[0])
+            for _ in range(2):
+                state = step(state, batch)
+        found.append(jax.tree.map(np.asarray, state.params))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), *found)
