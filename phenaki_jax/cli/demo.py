@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  phenaki demo --out demo && xdg-open demo/report.html"
     parser.add_argument("--out", metavar="DIR", help="where everything goes (default: demo, quick_demo for --quick)")
     parser.add_argument(
-        "--quick", action="store_true", help="a run of about two minutes that learns nothing, to see that all works"
+        "--quick", action="store_true", help="a run of about three minutes that learns nothing, to see that all works"
     )
 
 

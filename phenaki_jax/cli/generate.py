@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     paths = [check_output(path) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
     if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
+    if args.fps is not None and not (math.isfinite(args.fps) and args.fps > 0):
+        raise UserError(f"found --fps {args.fps:g}, expected a number above 0, such as --fps 8")
     if args.story and (args.frames or args.seconds):
         raise UserError(
             "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"
@@ -112,11 +114,11 @@ def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[
 def _start(model: Phenaki, given: np.ndarray | None, count: int) -> np.ndarray | None:
     import numpy as np
 
-    from phenaki_jax.inference.video_files import fit_frames
+    from phenaki_jax.inference.video_files import square_frames
 
     if given is None:
         return None
-    start = fit_frames(given, model.tokenizer, trim=True)
+    start = square_frames(given, model.tokenizer.frame_size)
     return np.broadcast_to(start, (count, *start.shape))
 
 

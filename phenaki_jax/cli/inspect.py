@@ -73,10 +73,15 @@ def _checkpoint(workdir: Path, step: int | None) -> dict[str, Any]:
     from phenaki_jax.training import checkpoints
 
     step = int(checkpoints.latest_checkpoint(workdir, step).name)
-    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     description = checkpoints.read_description(workdir, step)
     params = checkpoints.read_params(workdir, step)
-    return {"kind": "checkpoint", "step": step, "steps": steps, "config": description, **_parameters(params)}
+    return {
+        "kind": "checkpoint",
+        "step": step,
+        "steps": checkpoints.checkpoint_steps(workdir),
+        "config": description,
+        **_parameters(params),
+    }
 
 
 def _parameters(params: Any) -> dict[str, Any]:

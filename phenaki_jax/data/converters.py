@@ -9,6 +9,7 @@ from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
 
 _Spec = seqio.FeatureConverter.FeatureSpec
+_CUT = "cut windows of them in the task"
 _Example = dict[str, tf.Tensor]
 
 
@@ -33,10 +34,19 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
         super().__init__(pack=False, **options)
 
     def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
+        found, most = ds.element_spec["video"].shape[0], task_feature_lengths["video"]
+        if found is not None and found > most:
+            raise UserError(f"found videos of {found} frames, expected at most the model's {most}: {_CUT}")
         return ds.map(lambda example: self._convert(example, task_feature_lengths))
 
     def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
-        video, frame_mask = _pad(example["video"], lengths["video"])
+        found, most = tf.shape(example["video"])[0], lengths["video"]
+        fits = tf.debugging.Assert(
+            found <= most,
+            [f"expected at most the model's {most} frames in a video ({_CUT}), found", found],
+        )
+        with tf.control_dependencies([fits]):
+            video, frame_mask = _pad(example["video"], most)
         return {"video": video, "frame_mask": frame_mask}
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
@@ -60,7 +70,8 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
     }
 
     def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
-        text_tokens, text_mask = _pad(example["text_tokens"], lengths["text_tokens"])
+        text_length = lengths["text_tokens"]
+        text_tokens, text_mask = _pad(example["text_tokens"][:text_length], text_length)
         return {
             **super()._convert(example, lengths),
             "text_tokens": text_tokens,

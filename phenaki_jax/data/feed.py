@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio, tf
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, reason_of
 
 BATCH_AXES = ("replica", "data")
 
@@ -81,10 +81,21 @@ class Feed:
         return self
 
     def __next__(self) -> dict[str, jax.Array]:
-        """The next batch; StopIteration when the examples have ended, a last batch that is not full left out."""
+        """The next batch; StopIteration when the examples have ended, a last batch that is not full left out.
+
+        Raises:
+          UserError: an example is damaged, or not what its task says.
+        """
+        try:
+            batch = next(self._iterator)
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"the {self._settings.split} examples of {self._settings.mixture} cannot be read "
+                f"({reason_of(error)}); see whether their files are whole and their features as the task says"
+            ) from error
         return {
             name: jax.make_array_from_process_local_data(self._sharding, value.numpy(), self.batch_spec[name].shape)
-            for name, value in next(self._iterator).items()
+            for name, value in batch.items()
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -226,6 +237,7 @@ def _dataset(
             shard_info=shard,
             num_epochs=None if settings.repeat else 1,
             try_in_mem_cache=False,
+            trim_output_features=False,
         )
     dataset = feature_converter(dataset, {name: lengths[name] for name in feature_converter.TASK_FEATURES})
     return dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)

@@ -74,8 +74,8 @@ class ModelMetadata:
 def usual_metadata(config: PhenakiConfig | CViViTConfig, **known: Any) -> ModelMetadata:
     """The defaults of `ModelMetadata`, with as many given frames, up to 5, as the windows allow."""
     tokenizer = tokenizer_config(config)
-    patch, most = tokenizer.temporal_patch, min(ModelMetadata.prefix_frames, tokenizer.frames - 1)
-    return ModelMetadata(**{"prefix_frames": max(0, 1 + (most - 1) // patch * patch), **known})
+    most = min(ModelMetadata.prefix_frames, tokenizer.frames - 1)
+    return ModelMetadata(**{"prefix_frames": tokenizer.whole_length(most), **known})
 
 
 @dataclasses.dataclass(frozen=True)

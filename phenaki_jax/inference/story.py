@@ -140,12 +140,11 @@ def plan_windows(
       prefix_frames: frames that a window is given of what was shown before, or fewer where fewer were shown.
       start_frames: frames shown before the story begins.
     """
-    windows, shown, patch = [], start_frames, tokenizer.temporal_patch
+    windows, shown = [], start_frames
     for index, scene in enumerate(story.scenes):
         drawn, told = 0, 0
         while told < scene.frames if scene.frames is not None else drawn < (scene.windows or 1):
-            known = min(shown, prefix_frames)
-            given = 1 + (known - 1) // patch * patch if known else 0
+            given = tokenizer.whole_length(min(shown, prefix_frames))
             new = tokenizer.frames - given
             if scene.frames is not None:
                 new = min(new, scene.frames - told)

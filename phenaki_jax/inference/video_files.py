@@ -95,18 +95,26 @@ def fit_frames(
     Raises:
       UserError: a length that is not 1 + k * temporal_patch and is not to be trimmed; says which are possible.
     """
-    count, height, width, _ = frames.shape
+    count = len(frames)
     if trim and count:
-        count = 1 + (count - 1) // config.temporal_patch * config.temporal_patch
+        count = config.whole_length(count)
     config.times(count)
-    side, wanted = min(height, width), config.frame_size
-    top, left = (height - side) // 2, (width - side) // 2
-    square = frames[:count, top : top + side, left : left + side]
-    if side == wanted:
+    return square_frames(frames[:count], config.frame_size)
+
+
+def square_frames(
+    frames: UInt8[np.ndarray, "frames height width 3"], side: int
+) -> UInt8[np.ndarray, "frames {side} {side} 3"]:
+    """Crops frames to the square in their middle and resizes them to this side."""
+    _, height, width, _ = frames.shape
+    shorter = min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    square = frames[:, top : top + shorter, left : left + shorter]
+    if shorter == side:
         return square
     # The mean over a box gives back exactly what VideoWriter has scaled up.
-    method = Image.Resampling.BOX if side > wanted else Image.Resampling.BICUBIC
-    return np.stack([np.asarray(Image.fromarray(frame).resize((wanted, wanted), method)) for frame in square])
+    method = Image.Resampling.BOX if shorter > side else Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), method)) for frame in square])
 
 
 def film_strips(videos: UInt8[np.ndarray, "rows frames height width 3"]) -> UInt8[np.ndarray, "tall wide 3"]:

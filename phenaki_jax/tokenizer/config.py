@@ -104,9 +104,9 @@ class CViViTConfig:
             )
         return 1 + whole
 
-    def frames_of(self, times: int) -> int:
-        """Frames that so many token time steps decode to."""
-        return 1 + (times - 1) * self.temporal_patch
+    def whole_length(self, frames: int) -> int:
+        """The longest length 1 + k * temporal_patch within so many frames, at least 1; 0 of none."""
+        return 1 + (frames - 1) // self.temporal_patch * self.temporal_patch if frames else 0
 
     def grid(self, frame_size: int | None = None) -> tuple[int, int]:
         """(rows, columns) of tokens in one time step of a square frame of this side, the trained one by default."""

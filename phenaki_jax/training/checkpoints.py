@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, reason_of
 
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # Settings that no parameter depends on: a run may go on, or begin, with others.
 _WITHOUT_PARAMETERS = ("remat", "dropout", "sampling")
-_LONGEST_REASON = 200
 
 
 class Checkpoints:
@@ -41,10 +40,6 @@ class Checkpoints:
         self._workdir = Path(workdir).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
-
-    def latest_step(self) -> int | None:
-        """The step of the last complete checkpoint, None where there is none."""
-        return self._manager.latest_step()
 
     def save(self, state: TrainState, feed: Feed, description: dict[str, Any]) -> None:
         """Writes a checkpoint of everything a run continues from, in the background."""
@@ -87,15 +82,10 @@ class Checkpoints:
             raise
         except Exception as error:
             raise UserError(
-                f"the data position {position} cannot be read ({_reason(error)}); "
-                f"delete {folder} to go on from the checkpoint before, or restore it"
+                f"the data position {position} cannot be read ({reason_of(error)}); "
+                f"restore it, or move {folder} away to go on from the checkpoint before"
             ) from error
         return restored["state"]
-
-    def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
-        with self._writing():
-            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
@@ -109,9 +99,14 @@ class Checkpoints:
             yield
         except Exception as error:
             raise UserError(
-                f"the checkpoint in {self._workdir} cannot be written ({_reason(error)}); make room, or name another "
-                "workdir; the last complete one stays, and the same command goes on from it"
+                f"the checkpoint in {self._workdir} cannot be written ({reason_of(error)}); see that there is room and "
+                "that it may be written to; the last complete one stays, and the same command goes on from it"
             ) from error
+
+
+def checkpoint_steps(workdir: str | Path) -> list[int]:
+    """The steps of the checkpoints that a run has left, in order."""
+    return sorted(int(path.name) for path in (Path(workdir) / "checkpoints").glob("*") if path.name.isdigit())
 
 
 def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
@@ -120,8 +115,7 @@ def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
     Raises:
       UserError: there is none; says what was looked for and how a checkpoint comes about.
     """
-    root = Path(workdir).absolute() / "checkpoints"
-    steps = sorted(int(path.name) for path in root.glob("*") if path.name.isdigit()) if root.is_dir() else []
+    root, steps = Path(workdir).absolute() / "checkpoints", checkpoint_steps(workdir)
     if not steps:
         raise UserError(
             f"found no checkpoint in {root}, expected that of a training; run phenaki train --workdir {workdir} first"
@@ -162,11 +156,6 @@ def read_params(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
             )
     except Exception as error:
         raise _damaged(folder, error) from error
-
-
-def has_checkpoint(workdir: str | Path) -> bool:
-    """Whether a run has left a checkpoint to go on from."""
-    return any(path.name.isdigit() for path in (Path(workdir) / "checkpoints").glob("*"))
 
 
 def read_parameters_that_fit(workdir: str | Path, description: dict[str, Any]) -> dict[str, Any]:
@@ -216,12 +205,6 @@ def _differences(found: Any, wanted: Any, ignored: tuple[str, ...], name: str = 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
     return UserError(
-        f"the checkpoint {folder} cannot be read ({_reason(error)}); "
-        "delete that folder to go on from the one before, or restore it"
+        f"the checkpoint {folder} cannot be read ({reason_of(error)}); "
+        "if it is damaged, restore it, or move it away to go on from the one before"
     )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error; of a long one its end, where TensorFlow and orbax tell what went wrong."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line if len(line) <= _LONGEST_REASON else f"... {line[-_LONGEST_REASON:]}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
+from phenaki_jax.errors import UserError, reason_of
 from phenaki_jax.inference.video_files import film_strips, whole_file
 
 METRICS_FILE = "metrics.jsonl"
@@ -21,7 +23,7 @@ class RunLog:
 
     Args:
       workdir: the run's folder.
-      first_step: what was logged after it, by a run that was cut off, is forgotten.
+      first_step: what `metrics.jsonl` has after it, of a run that was cut off, is forgotten.
     """
 
     def __init__(self, workdir: Path, first_step: int) -> None:
@@ -42,21 +44,23 @@ class RunLog:
         """Adds the metrics of a step, of kind "train" or "eval"."""
         if not self._is_first_process:
             return
-        self._writer.write_scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
-        with (self._workdir / METRICS_FILE).open("a") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        with self._writing():
+            self._writer.write_scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+            with (self._workdir / METRICS_FILE).open("a") as file:
+                file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
     def write_videos(self, step: int, videos: Mapping[str, UInt8[jax.Array, "rows frames height width 3"]]) -> None:
         """Adds videos as pictures: a row each, frames from left to right."""
         if not self._is_first_process:
             return
+        folder = self._workdir / "images"
         for name, video in videos.items():
             picture = film_strips(np.asarray(video))
-            self._writer.write_images(step, {name: picture[None]})
-            folder = self._workdir / "images"
-            folder.mkdir(exist_ok=True)
-            with whole_file(folder / f"{name}_{step:07d}.png") as unfinished:
-                imageio.imwrite(unfinished, picture)
+            with self._writing():
+                self._writer.write_images(step, {name: picture[None]})
+                folder.mkdir(exist_ok=True)
+                with whole_file(folder / f"{name}_{step:07d}.png") as unfinished:
+                    imageio.imwrite(unfinished, picture)
 
     def last_evaluation(self) -> dict[str, float]:
         """The metrics of the last evaluation that was logged."""
@@ -67,8 +71,20 @@ class RunLog:
     def close(self) -> None:
         """Flushes."""
         if self._is_first_process:
-            self._writer.flush()
-            self._writer.close()
+            with self._writing():
+                self._writer.flush()
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what TensorBoard and the system raise of a full or read-only disk into a UserError."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(
+                f"the metrics in {self._workdir} cannot be written ({reason_of(error)}); see that there is room and "
+                "that it may be written to; the same command goes on from the last checkpoint"
+            ) from error
 
 
 def read_metrics(workdir: Path) -> list[dict]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from phenaki_jax.data.feed import Feed, make_feed
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.checkpoints import Checkpoints, has_checkpoint, read_parameters_that_fit
+from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
@@ -125,12 +125,13 @@ def train(
     mesh = mesh_config.make()
     feed = data.feed(learner, mesh, seed, train=True)
     _check_videos(feed, learner, data.mixture)
+    _check_evaluation(data, learner, mesh, seed)
 
     transform = optimizer.make(jax.eval_shape(learner.init_params, jax.random.key(0)))
     spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules)
     description = {**learner.describe(), "optimizer": optimizer.kind}
     # Nothing is written before everything that could be refused has been read.
-    if has_checkpoint(workdir):
+    if checkpoint_steps(workdir):
         checkpoints = Checkpoints(workdir)
         state = checkpoints.restore(spec, feed, description)
         if (found := int(state.step)) > schedule.steps:
@@ -207,13 +208,22 @@ def _check_videos(feed: Feed, learner: Learner, mixture: str) -> None:
         )
 
 
+def _check_evaluation(data: DataConfig, learner: Learner, mesh: Mesh, seed: int) -> None:
+    """Refuses what an evaluation would stumble over hours later."""
+    feed = data.feed(learner, mesh, seed, train=False)
+    _check_videos(feed, learner, data.eval_mixture)
+    if next(feed, None) is None:
+        raise UserError(
+            f"the test split of {data.eval_mixture} is smaller than one batch of {data.batch_size}; "
+            "make batch_size smaller or the test split larger"
+        )
+
+
 def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: Schedule) -> dict[str, float]:
     seen: Any = None
     for index, batch in zip(range(schedule.eval_batches), feed, strict=False):
         metrics = eval_function(state, batch, np.int32(index))
         seen = metrics if seen is None else merge(seen, metrics)
-    if seen is None:
-        raise UserError("the test split is smaller than one batch; make batch_size smaller or the test split larger")
     values = {name: float(value) for name, value in seen.compute().items() if name != "gradient_norm"}
     if not np.isfinite(values["loss"]):
         raise UserError(f"loss is {values['loss']} on test examples; lower learning_rate or clip")

@@ -1,6 +1,7 @@
 """Training of the masked transformer, with its text encoder, over the tokens of a frozen C-ViViT."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -45,6 +46,7 @@ class TransformerLearner:
       model: the tokenizer (frozen), the text encoder and the transformer.
       tokenizer_workdir: folder of the tokenizer's training.
       null_text_rate: share of examples whose text is replaced by the null text (Phenaki drops 10 %).
+      tube_share: share of examples masked in the same places at all times, see `random_mask`; Phenaki names none.
       sampling: how the samples that one looks at are drawn.
       dtype: type of the computation.
     """
@@ -52,6 +54,7 @@ class TransformerLearner:
     model: PhenakiConfig
     tokenizer_workdir: str
     null_text_rate: float = 0.1
+    tube_share: float = 0.0
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     dtype: str = "float32"
 
@@ -63,6 +66,8 @@ class TransformerLearner:
             raise UserError(
                 f"null_text_rate {self.null_text_rate} must be at least 0 and below 1; the paper drops 0.1 of the texts"
             )
+        if not 0 <= self.tube_share <= 1:
+            raise UserError(f"tube_share {self.tube_share} must be a share of the examples, from 0 to 1")
 
     @property
     def frames(self) -> int:
@@ -145,7 +150,8 @@ class TransformerLearner:
         tokens = jax.lax.stop_gradient(tokens).reshape(tokens.shape[0], -1)
         token_mask = self._valid_tokens(batch["frame_mask"])
         candidates = token_mask & ~config.known_tokens(batch["prefix_frames"])
-        masked, _ = random_mask(mask_rng, candidates)
+        places = math.prod(config.tokenizer.grid())
+        masked, _ = random_mask(mask_rng, candidates, places=places, tube_share=self.tube_share)
         drop_text = jax.random.uniform(drop_rng, (tokens.shape[0],)) < self.null_text_rate
         text_encoder = TextEncoder(config.text, dtype)
         embeddings = apply(text_encoder, params["text"], batch["text_tokens"], batch["text_mask"])
@@ -182,5 +188,4 @@ class TransformerLearner:
 
     def _valid_tokens(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch length"]:
         times = frame_mask[:, :: self.model.tokenizer.temporal_patch]
-        rows, columns = self.model.tokenizer.grid()
-        return jnp.repeat(times, rows * columns, axis=1)
+        return jnp.repeat(times, math.prod(self.model.tokenizer.grid()), axis=1)

@@ -12,14 +12,24 @@ def cosine_schedule(progress: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.cos(jnp.pi / 2 * progress)
 
 
+# How much of what decides over a tube's token is its own: some tubes are hidden in part.
+_TUBE_JITTER = 0.1
+
+
 def random_mask(
-    rng: PRNGKeyArray, candidates: Bool[Array, "batch length"]
+    rng: PRNGKeyArray, candidates: Bool[Array, "batch length"], *, places: int = 1, tube_share: float = 0.0
 ) -> tuple[Bool[Array, "batch length"], Float[Array, " batch"]]:
     """Draws what is masked while training: a cosine-distributed share of the candidates of each example.
+
+    Which ones they are is independent from token to token, as in MaskGIT, or decided for a place in all time steps at
+    once, as in VideoMAE (arXiv 2203.12602). Sampling meets the latter: once one token is known, those before and after
+    it in its place are the surest, so that whole tubes become known while their neighbours are not.
 
     Args:
       rng: randomness.
       candidates: tokens that may be masked; padding and given prefixes are not among them.
+      places: tokens of one time step.
+      tube_share: share of the examples that are masked in tubes.
 
     Returns:
       The mask (at least one token where there is a candidate), and the share drawn for each example.
@@ -32,5 +42,10 @@ def random_mask(
     share = cosine_schedule(progress)
     count = jnp.ceil(share * jnp.sum(candidates, axis=1).astype(jnp.float32))
     noise = jax.random.uniform(jax.random.fold_in(order_rng, 1), candidates.shape)
+    if tube_share:
+        tube_rng = jax.random.fold_in(order_rng, 2)
+        tubes = jnp.tile(jax.random.uniform(tube_rng, (batch, places)), (1, candidates.shape[1] // places))
+        in_tubes = jax.random.uniform(jax.random.fold_in(order_rng, 3), (batch, 1)) < tube_share
+        noise = jnp.where(in_tubes, (1 - _TUBE_JITTER) * tubes + _TUBE_JITTER * noise, noise)
     rank = jnp.argsort(jnp.argsort(jnp.where(candidates, noise, 2.0), axis=1), axis=1)
     return candidates & (rank < jnp.maximum(count, 1.0).astype(jnp.int32)[:, None]), share

@@ -1,4 +1,4 @@
-"""`phenaki demo --quick`: every stage once, and what it leaves."""
+"""`phenaki demo --quick`: every stage once, from nothing to a report, and what it leaves."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,6 @@ from phenaki_jax.cli.main import main
 from phenaki_jax.errors import UserError
 
 
-@pytest.mark.slow
 def test_the_quick_demo_leaves_everything_and_goes_on_where_it_was(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     assert main(["demo", "--quick", "--out", str(out)]) == 0

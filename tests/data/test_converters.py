@@ -62,3 +62,24 @@ def test_shapes_are_known_before_an_example_is_read() -> None:
 def test_packing_is_refused(converter: type[seqio.FeatureConverter]) -> None:
     with pytest.raises(UserError, match="never packed"):
         converter(pack=True)
+
+
+def _video_alone(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {"video": example["video"]}
+
+
+def test_a_video_longer_than_the_model_is_refused_not_cut() -> None:
+    with pytest.raises(UserError, match="found videos of 7 frames, expected at most the model's 5"):
+        convert(TokenizerFeatureConverter(), 7)
+    (example,) = task_examples(7)
+    signature = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in example.items()}
+    of_any_length = tf.data.Dataset.from_generator(lambda: [example], output_signature=signature)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most the model.*s 5 frames"):
+        list(TokenizerFeatureConverter(apply_length_check=False)(of_any_length.map(_video_alone), {"video": 5}))
+
+
+def test_a_longer_text_is_cut() -> None:
+    examples = task_examples(1).map(lambda example: {**example, "text_tokens": tf.range(2, 12)})
+    (converted,) = tfds.as_numpy(TransformerFeatureConverter(apply_length_check=False)(examples, LENGTHS))
+    np.testing.assert_array_equal(converted["text_tokens"], [2, 3, 4, 5, 6, 7])
+    assert converted["text_mask"].all()

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -67,6 +68,15 @@ def test_transformer_batches_have_the_contracts_features(dataset: SmallDataset, 
 def test_tokenizer_batches_have_videos_and_their_mask_alone(dataset: SmallDataset, mesh: Mesh) -> None:
     batch = next(feed_of(dataset, mesh, converter="tokenizer"))
     assert {name: array.shape for name, array in batch.items()} == {"video": (8, 11, 32, 32, 3), "frame_mask": (8, 11)}
+
+
+def test_a_truncated_file_is_told_in_one_line(dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(dataset.data_dir, tmp_path / "copy")
+    for file in tmp_path.rglob("*.tfrecord-*"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match="the train examples of moving_shapes_joint cannot be read") as caught:
+        take(feed_of(dataset, mesh, data_dir=tmp_path / "copy"), 20)
+    assert "\n" not in str(caught.value)
 
 
 def test_batches_are_divided_over_replica_and_data_and_copied_over_model(dataset: SmallDataset, mesh: Mesh) -> None:

@@ -209,3 +209,11 @@ def test_a_tokenizer_of_shorter_clips_is_refused(
     small.on_images().run(short, tmp_path / "tokenizer")
     with pytest.raises(UserError, match="was trained on clips of 1 frames, expected at least 7"):
         dataclasses.replace(transformer_learner, tokenizer_workdir=str(tmp_path / "tokenizer")).load_frozen()
+
+
+def test_what_an_evaluation_would_stumble_over_is_told_before_the_first_step(
+    tokenizer_learner: TokenizerLearner, small: Training, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="the test split of moving_shapes_video_text is smaller than one batch of 16"):
+        small.changed("data", batch_size=16).run(tokenizer_learner, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 """The transformer's learner: text is dropped at its rate, padding has no effect, prefixes are given and not guessed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,9 +64,14 @@ def test_the_null_text_is_trained(transformer_learner: TransformerLearner, param
     assert np.abs(gradient["text"]["embedding"]).sum() > 0
 
 
-def test_given_frames_are_not_guessed(transformer_learner: TransformerLearner, batch: dict) -> None:
+def test_given_frames_are_not_guessed(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
     known = transformer_learner.model.known_tokens(batch["prefix_frames"])
     assert known.sum(axis=1).tolist() == [0, 0, 32, 32, 16, 0, 0, 0]
+    # All frames but the last two given: no more than the 16 tokens of those are ever hidden, and at times most.
+    prefixed = {**batch, "prefix_frames": jnp.full(BATCH, 5), "frame_mask": jnp.ones((BATCH, 7), bool)}
+    hidden = [float(_outputs(transformer_learner, params, prefixed, seed)["loss"][1]) for seed in range(10)]
+    assert max(hidden) <= 16 * BATCH
+    assert max(hidden) > 8 * BATCH
 
 
 def test_parts_of_the_loss_add_up(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
@@ -75,6 +82,14 @@ def test_parts_of_the_loss_add_up(transformer_learner: TransformerLearner, param
         np.testing.assert_allclose(total, float(outputs["loss"][index]), rtol=1e-5)
 
 
-def test_a_rate_without_sense_is_refused(transformer_learner: TransformerLearner) -> None:
-    with pytest.raises(UserError, match=r"null_text_rate 1\.5"):
-        TransformerLearner(transformer_learner.model, "", null_text_rate=1.5)
+@pytest.mark.parametrize("setting", ["null_text_rate", "tube_share"])
+def test_a_rate_without_sense_is_refused(transformer_learner: TransformerLearner, setting: str) -> None:
+    with pytest.raises(UserError, match=rf"{setting} 1\.5"):
+        dataclasses.replace(transformer_learner, **{setting: 1.5})
+
+
+def test_clips_can_be_masked_in_tubes(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
+    in_tubes = _outputs(dataclasses.replace(transformer_learner, tube_share=1.0), params, batch)
+    apart = _outputs(transformer_learner, params, batch)
+    assert float(in_tubes["loss"][1]) == float(apart["loss"][1])  # as many tokens
+    assert float(in_tubes["loss"][0]) != float(apart["loss"][0])  # other ones

@@ -35,3 +35,19 @@ def test_every_position_is_masked_equally_often() -> None:
     masks = [random_mask(jax.random.key(seed), jnp.ones((32, 10), bool))[0] for seed in range(100)]
     rates = np.concatenate(masks).mean(axis=0)
     assert np.ptp(rates) < 0.06
+
+
+def test_tubes_are_hidden_at_all_times_or_none_and_as_many_tokens_as_ever() -> None:
+    places, times = 16, 6
+    candidates = jnp.arange(places * times)[None] >= jnp.array([0] * 32 + [3 * places] * 32)[:, None]
+    agreeing = {}
+    for tube_share in (0.0, 0.5, 1.0):
+        mask, share = random_mask(jax.random.key(1), candidates, places=places, tube_share=tube_share)
+        assert not np.any(np.asarray(mask) & ~np.asarray(candidates))
+        expected = np.maximum(np.ceil(np.asarray(share) * np.asarray(candidates).sum(axis=1)), 1)
+        np.testing.assert_array_equal(np.asarray(mask).sum(axis=1), expected)
+        later = np.asarray(mask).reshape(-1, times, places)[:, 3:]
+        agreeing[tube_share] = np.mean(np.all(later == later[:, :1], axis=1))
+    assert agreeing[0.0] < 0.55
+    assert agreeing[1.0] > 0.8
+    assert agreeing[0.0] < agreeing[0.5] < agreeing[1.0]

@@ -140,27 +140,22 @@ def _judge(videos: Videos, segments: Sequence[world.Segment]) -> Figures:
     }
 
 
-def _judge_stories(
-    videos: Videos, window_frames: Sequence[int], plans: Sequence[Sequence[world.Segment]]
-) -> Figures:
+def _judge_stories(videos: Videos, window_frames: Sequence[int], plans: Sequence[Sequence[world.Segment]]) -> Figures:
     """Judges stories whose windows have so many frames and show one segment of their plan each.
 
-    A window is read from the last frame before it on. One in which a colour change is over already counts where the
-    new colour is held. Nothing came before the first window that it could keep.
+    A window is read from the last frame before it on. Nothing came before the first window that it could keep.
     """
     ends = np.cumsum(window_frames)
     followed, kept = [], []
     for video, plan in zip(videos, plans, strict=True):
         for number, (end, frames, segment) in enumerate(zip(ends, window_frames, plan, strict=True)):
             reading = read_clip(video[max(0, end - frames - 1) : end])
-            is_changing = segment.motion == "changes color"
-            holds = is_changing and reading.color == reading.final_color == segment.target_color
-            reaches = not is_changing or reading.final_color == segment.target_color
-            followed.append(holds or (reading.motion == segment.motion and reaches))
+            reaches = segment.target_color is None or reading.final_color == segment.target_color
+            followed.append(reading.motion == segment.motion and reaches)
             if number == 0:
                 continue
             kept.append(reading.shape == segment.shape)
-            if not is_changing:
+            if segment.target_color is None:
                 kept.append(reading.final_color == segment.color)
     return {"prompt_accuracy": float(np.mean(followed)), "identity_kept": float(np.mean(kept))}
 

@@ -15,9 +15,8 @@ import numpy as np
 from phenaki_jax.cli.demonstration import measures, report
 from phenaki_jax.cli.demonstration.settings import DemoSettings
 from phenaki_jax.cli.export import export_checkpoint
-from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.data.moving_shapes.builder import prepare
-from phenaki_jax.data.moving_shapes.examples import most_workers
+from phenaki_jax.data.moving_shapes.examples import fingerprint
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import read_story
@@ -100,7 +99,7 @@ def _tokenizer(out: Path, settings: DemoSettings) -> None:
 
 
 def _images(out: Path, settings: DemoSettings) -> None:
-    """What things look like is learned from images first: a fourth of a clip's tokens, and nothing moves."""
+    """What things look like is learned from images first: a sixth of a clip's tokens, and nothing moves."""
     _train_transformer(
         out,
         settings,
@@ -190,13 +189,14 @@ def _tiles(videos: measures.Videos, columns: int = 6) -> np.ndarray:
 
 def _check_settings(out: Path, settings: DemoSettings) -> None:
     file = out / "demo.json"
-    wanted = dataclasses.asdict(settings) | {"motions": list(world.MOTIONS)}
+    wanted = dataclasses.asdict(settings) | {"world": fingerprint("video", 32, 0)}
     if not file.exists():
         _write_json(file, wanted)
         return
     if json.loads(file.read_text()) != wanted:
         raise UserError(
-            f"{out} holds a demo of other settings, expected the same as now; name another folder or delete it"
+            f"{out} holds a demo of other settings or of another version, expected the same as now; "
+            "name another folder or delete it"
         )
 
 
@@ -212,15 +212,15 @@ def _read_times(out: Path) -> dict[str, Any]:
 
 def _add_time(out: Path, name: str, seconds: float, *, done: bool) -> None:
     times = _read_times(out)
-    before = times.get(name, {"seconds": 0.0})
-    times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": _peak_memory_gib(), "done": done}
+    before = times.get(name, {"seconds": 0.0, "peak_memory_gib": 0.0})
+    peak = max(before["peak_memory_gib"], _peak_memory_gib())
+    times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": peak, "done": done}
     _write_json(out / "times.json", times)
 
 
 def _peak_memory_gib() -> float:
-    """At most what this process and those that draw the dataset held: as if all had been largest at once."""
-    own, largest_child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return (own + most_workers() * largest_child) / 2**20
+    """The most that this process held; those that draw the dataset are small."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _write_json(file: Path, value: Any) -> None:

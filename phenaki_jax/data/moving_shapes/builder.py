@@ -98,7 +98,7 @@ class MovingShapes(tfds.core.GeneratorBasedBuilder):
             )
 
     def _fingerprint(self, seed: int) -> str:
-        return examples.fingerprint(self._example_set("train", seed, count=1))
+        return examples.fingerprint(self.builder_config.kind, self.builder_config.size, seed)
 
     def _example_set(self, split: str, seed: int, count: int) -> examples.ExampleSet:
         config = self.builder_config
@@ -185,10 +185,12 @@ def prepare(
 
 
 def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_examples: int, seed: int) -> None:
+    numbers = {"train_examples": train_examples, "test_examples": test_examples, "seed": seed}
+    # What is there needs no lock, so that it may be on a disk that others cannot write to.
+    if Path(MovingShapes(config=config, data_dir=data_dir, **numbers).data_dir).is_dir():
+        return
     with _lock(data_dir / MovingShapes.name / f".{config}.lock"):
-        builder = MovingShapes(
-            config=config, data_dir=data_dir, train_examples=train_examples, test_examples=test_examples, seed=seed
-        )
+        builder = MovingShapes(config=config, data_dir=data_dir, **numbers)
         for leftover in Path(builder.data_dir).parent.glob("incomplete.*"):
             shutil.rmtree(leftover)
         download_config = tfds.download.DownloadConfig(

@@ -40,8 +40,6 @@ _POLAR_RADII, _POLAR_ANGLES = 12, 48
 _TEMPLATE_RADII = tuple(np.linspace(world.SMALLEST_RADIUS, world.LARGEST_RADIUS, 4).tolist())
 # Renderings are also matched after so many passes of a 1 2 1 filter, as reconstructed frames are blurred.
 _TEMPLATE_SOFTENING = (0, 2)
-# After so many turns of 2 pi / n the shape looks the same; shapes that never change are left out.
-_TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
 # A motion slower than this share of the world's own is none.
 _SMALLEST_ACTIVITY = 0.35
 # A change of colour is seen or not; it gives way to any other motion of about full strength.
@@ -113,7 +111,7 @@ def read_clip(video: np.ndarray) -> ClipReading:
         color=color,
         final_color=final_color,
         shape=shape,
-        motion=_decide_motion(series, changes_color=color != final_color),
+        motion=_decide_motion(series, shape, changes_color=color != final_color),
         x=_spread(outline.x, seen),
         y=_spread(outline.y, seen),
         radius=_spread(radius, seen),
@@ -342,10 +340,10 @@ def _template_errors(polar: np.ndarray, inside: np.ndarray, templates: _Template
 
 def _refine_angle(errors: np.ndarray, shape: str) -> np.ndarray:
     """The angle of least error per frame, as the phase of the error over one period, continuous over frames."""
-    if shape not in _TURN_SYMMETRY:
+    if shape not in world.TURN_SYMMETRY:
         return np.zeros(len(errors))
-    period = 2 * np.pi / _TURN_SYMMETRY[shape]
-    wave = np.fft.rfft(-errors)[:, _TURN_SYMMETRY[shape]]
+    period = 2 * np.pi / world.TURN_SYMMETRY[shape]
+    wave = np.fft.rfft(-errors)[:, world.TURN_SYMMETRY[shape]]
     return np.unwrap(-np.angle(wave) / (2 * np.pi) * period, period=period)
 
 
@@ -391,20 +389,20 @@ def _weigh_brightness(rgb: np.ndarray) -> np.ndarray:
     return rgb - (1 - _BRIGHTNESS_WEIGHT) * rgb.mean(axis=-1, keepdims=True)
 
 
-def _decide_motion(series: _Series, *, changes_color: bool) -> str:
+def _decide_motion(series: _Series, shape: str, *, changes_color: bool) -> str:
     """The motion that is strongest compared with how strong the world makes it; "none" where all are weak."""
     if len(series.times) < 2:
         return NOTHING
     right = _slope(series.times, series.x) / world.SPEED
     down = _slope(series.times, series.y) / world.SPEED
     growth = _slope(series.times, np.log(series.radius)) / np.log(world.GROWTH_RATE)
-    bounce = _bounce_height(series.times, series.y) / world.BOUNCE_HEIGHT
+    bounce = _bounce_height(series.times, series.y) / max(world.BOUNCE_HEIGHTS)
     activity = {
         "moves left": -right,
         "moves right": right,
         "moves up": 0.0 if bounce else -down,
         "moves down": 0.0 if bounce else down,
-        "turns": abs(_slope(series.times, series.angle)) / world.TURN_RATE,
+        "turns": abs(_slope(series.times, series.angle)) / world.turn_rate(shape),
         "grows": growth,
         "shrinks": -growth,
         "bounces": bounce,
@@ -422,10 +420,11 @@ def _slope(times: np.ndarray, values: np.ndarray) -> float:
 
 def _bounce_height(times: np.ndarray, y: np.ndarray) -> float:
     """The height of the bouncing that explains the course of `y`; zero where a straight line does so better."""
-    if len(times) < world.BOUNCE_FRAMES:
+    frames = len(world.BOUNCE_HEIGHTS)
+    if len(times) < frames:
         return 0.0
-    phases = np.arange(0, world.BOUNCE_FRAMES, 0.5)
-    arcs = -np.abs(np.sin(np.pi * (times + phases[:, None]) / world.BOUNCE_FRAMES))
+    phases = np.arange(0, frames, 0.5)
+    arcs = -np.abs(np.sin(np.pi * (times + phases[:, None]) / frames))
     arcs -= arcs.mean(axis=1, keepdims=True)
     centered = y - y.mean()
     heights = np.maximum(arcs @ centered / np.sum(arcs**2, axis=1), 0.0)

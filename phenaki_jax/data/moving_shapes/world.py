@@ -7,7 +7,7 @@ definition. Lengths are fractions of the frame's side, angles are radians, and t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,10 +43,11 @@ SEGMENT_FRAMES = 12
 # A pixel of the smallest frames: where things stand and how far they go in a frame are whole multiples of it.
 GRID = 1 / 32
 SPEED = GRID
-TURN_RATE = np.deg2rad(7.5)
+# After a turn of 2 pi / n, which takes a segment, a shape looks the same; shapes that never change are left out.
+TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
 GROWTH_RATE = 1.036
-BOUNCE_HEIGHT = 5 * GRID
-BOUNCE_FRAMES = 6
+# An arc of a sine over the frames of one bounce, on the grid.
+BOUNCE_HEIGHTS = (0 * GRID, 2 * GRID, 4 * GRID, 5 * GRID, 4 * GRID, 2 * GRID)
 COLOR_CHANGE_FRAMES = 6
 RADII = (0.27, 0.30, 0.33)
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.21, 0.42
@@ -107,7 +108,12 @@ class Scene:
 
 def can_move(shape: str, motion: str) -> bool:
     """Whether the motion is visible on the shape: a turning circle or ring is not."""
-    return not (motion == "turns" and shape in ("circle", "ring"))
+    return motion != "turns" or shape in TURN_SYMMETRY
+
+
+def turn_rate(shape: str) -> float:
+    """Radians by which a shape turns in a frame; infinite where no turn shows."""
+    return 2 * np.pi / TURN_SYMMETRY[shape] / SEGMENT_FRAMES if shape in TURN_SYMMETRY else np.inf
 
 
 def video_combinations() -> list[tuple[str, str, str]]:
@@ -156,6 +162,7 @@ def sample_scene(
     forbidden: frozenset[tuple[str, str, str]] = frozenset(),
     colors: Sequence[str] = VIDEO_COLORS,
     shapes: Sequence[str] = VIDEO_SHAPES,
+    weights: Mapping[str, float] | None = None,
 ) -> Scene:
     """A random clip in which every motion stays inside the frame.
 
@@ -166,6 +173,7 @@ def sample_scene(
       forbidden: combinations that no segment may show.
       colors: colours to draw from.
       shapes: shapes to draw from.
+      weights: how much oftener than once a motion is tried than those not named here.
 
     Raises:
       ValueError: no motion is possible (everything is forbidden).
@@ -179,9 +187,10 @@ def sample_scene(
     ]
     if first is None and not allowed:
         raise ValueError(f"no clip is possible with {len(forbidden)} combinations forbidden")
-    color, shape, motion = first or allowed[rng.integers(len(allowed))]
+    shares = _shares([motion for _, _, motion in allowed], weights)
+    color, shape, motion = first or allowed[rng.choice(len(allowed), p=shares)]
     for _ in range(1000):
-        scene = _try_scene(rng, color, shape, motion, segments, forbidden, colors)
+        scene = _try_scene(rng, color, shape, motion, segments, forbidden, colors, weights)
         if scene is not None:
             return scene
     raise ValueError(f"no clip of {segments} segments begins with a {color} {shape} that {motion}")
@@ -260,6 +269,12 @@ def _sample_pose(rng: np.random.Generator, color: str) -> Pose:
     return Pose(x=x, y=y, radius=radius, angle=0.0, rgb=_sample_rgb(rng, color))
 
 
+def _shares(motions: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray:
+    """The probability of each."""
+    each = np.array([(weights or {}).get(motion, 1.0) for motion in motions])
+    return each / each.sum()
+
+
 def _try_scene(
     rng: np.random.Generator,
     color: str,
@@ -268,19 +283,22 @@ def _try_scene(
     segments: int,
     forbidden: frozenset[tuple[str, str, str]],
     colors: Sequence[str],
+    weights: Mapping[str, float] | None,
 ) -> Scene | None:
     pose = _sample_pose(rng, color)
     made: list[Segment] = []
     poses: list[Pose] = []
+    shares = _shares(MOTIONS, weights)
     while len(made) < segments:
-        options = [motion] if not made else [m for m in rng.permutation(MOTIONS) if m != made[-1].motion]
+        order = rng.choice(MOTIONS, size=len(MOTIONS), replace=False, p=shares)
+        options = [motion] if not made else [m for m in order if m != made[-1].motion]
         for option in options:
             if not can_move(shape, option) or (color, shape, option) in forbidden:
                 continue
             target = (
                 str(rng.choice([other for other in colors if other != color])) if option == "changes color" else None
             )
-            stretch = _move(rng, pose, str(option), target, first=not made)
+            stretch = _move(rng, pose, shape, str(option), target, first=not made)
             if all(_is_inside(step) for step in stretch):
                 break
         else:
@@ -291,7 +309,9 @@ def _try_scene(
     return Scene(segments=tuple(made), poses=tuple(poses), background=sample_background(rng))
 
 
-def _move(rng: np.random.Generator, pose: Pose, motion: str, target: str | None, *, first: bool) -> list[Pose]:
+def _move(
+    rng: np.random.Generator, pose: Pose, shape: str, motion: str, target: str | None, *, first: bool
+) -> list[Pose]:
     """The poses of one segment; a first segment begins with the pose itself, a later one with its first change."""
     steps = np.arange(SEGMENT_FRAMES) + (0 if first else 1)
     sense = rng.choice([-1, 1])
@@ -304,14 +324,13 @@ def _move(rng: np.random.Generator, pose: Pose, motion: str, target: str | None,
             sign = 1 if motion == "moves down" else -1
             return [replace(pose, y=pose.y + sign * SPEED * step) for step in steps]
         case "turns":
-            return [replace(pose, angle=pose.angle + sense * TURN_RATE * step) for step in steps]
+            return [replace(pose, angle=pose.angle + sense * turn_rate(shape) * step) for step in steps]
         case "grows":
             return [replace(pose, radius=pose.radius * GROWTH_RATE**step) for step in steps]
         case "shrinks":
             return [replace(pose, radius=pose.radius / GROWTH_RATE**step) for step in steps]
         case "bounces":
-            heights = BOUNCE_HEIGHT * np.abs(np.sin(np.pi * steps / BOUNCE_FRAMES))
-            return [replace(pose, y=pose.y - height) for height in heights]
+            return [replace(pose, y=pose.y - BOUNCE_HEIGHTS[step % len(BOUNCE_HEIGHTS)]) for step in steps]
         case "changes color":
             assert target is not None
             start, end = np.array(pose.rgb), np.array(_sample_rgb(rng, target))

@@ -77,11 +77,12 @@ def test_a_dataset_of_other_numbers_is_not_taken_for_the_one_asked_for(dataset: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["SPEED", "GROWTH_RATE", "BOUNCE_HEIGHTS", "COLOR_CHANGE_FRAMES", "RADII"])
 def test_a_dataset_of_another_world_is_not_taken_for_one_of_this(
-    dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
+    dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """As when the world was changed after the dataset was made."""
-    monkeypatch.setattr(world, "SPEED", world.SPEED / 2)
+    monkeypatch.setattr(world, name, np.asarray(getattr(world, name)) * 0.99)
     with pytest.raises(UserError, match="fingerprint="):
         MovingShapes(config="video_32", data_dir=dataset.data_dir, train_examples=dataset.videos.count)
 

@@ -80,7 +80,7 @@ def test_several_processes_draw_what_one_draws(monkeypatch: pytest.MonkeyPatch) 
     few = ExampleSet("video", "train", size=32, seed=0, count=10)
     alone = list(examples.generate_examples(few))
     monkeypatch.setattr(examples, "_EXAMPLES_PER_TASK", 2)
-    monkeypatch.setattr(examples, "most_workers", lambda: 2)
+    monkeypatch.setattr(examples, "_available_cpus", lambda: 2)
     assert list(examples.generate_examples(few)) == alone
     assert [example["index"] for example in alone] == list(range(10))
 

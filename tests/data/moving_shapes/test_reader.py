@@ -63,7 +63,13 @@ def assert_accurate(pairs: list[tuple[str, dict[str, str], reader.ClipReading]])
 
 
 @pytest.mark.parametrize("degraded", [False, True], ids=["clean", "degraded"])
-@pytest.mark.parametrize(("frames", "size", "scenes"), [(11, 32, 180), (7, 32, 180), (11, 64, 25), (7, 64, 25)])
+@pytest.mark.parametrize(
+    ("frames", "size", "scenes"),
+    [
+        *((11, 32, 180), (7, 32, 180), (11, 64, 25), (7, 64, 25)),
+        *(pytest.param(frames, size, 500, marks=pytest.mark.slow) for frames in (11, 7) for size in (32, 64)),
+    ],
+)
 def test_reads_motion_windows(frames: int, size: int, scenes: int, degraded: bool) -> None:
     """Colours, shape and motion of windows inside one segment, for all colours and shapes."""
     rng = np.random.default_rng(1000 * frames + size + degraded)
