@@ -59,9 +59,9 @@ def stories(model: Phenaki, settings: DemoSettings) -> tuple[Figures, Videos]:
         for index in range(settings.stories)
     ]
     told = [_story(plan, rng, STORY_SEED + index) for index, plan in enumerate(plans)]
-    windows = list(tell_stories(model, told))
-    videos = np.concatenate(windows, axis=1)
-    return _judge_stories(videos, [window.shape[1] for window in windows], plans), videos
+    batches = [list(tell_stories(model, batch)) for batch in _full_batches(told)]
+    videos = np.concatenate([np.concatenate(windows, axis=1) for windows in batches])[: len(told)]
+    return _judge_stories(videos, [window.shape[1] for window in batches[0]], plans), videos
 
 
 def long_story(model: Phenaki, settings: DemoSettings) -> Figures:
@@ -110,11 +110,16 @@ def _segments(combinations: Sequence[tuple[str, str, str]], seed: int) -> list[w
 def _draw(model: Phenaki, segments: Sequence[world.Segment], seed: int) -> Videos:
     rng = np.random.default_rng(seed + 1)
     prompts = [str(rng.choice(world.captions(segment))) for segment in segments]
-    batches = [
-        model.generate(prompts[start : start + CLIPS_AT_ONCE], seed=seed + start)
-        for start in range(0, len(prompts), CLIPS_AT_ONCE)
-    ]
-    return np.concatenate(batches)
+    batches = _full_batches(prompts)
+    drawn = [model.generate(batch, seed=seed + index * len(batch)) for index, batch in enumerate(batches)]
+    return np.concatenate(drawn)[: len(prompts)]
+
+
+def _full_batches(items: Sequence[Any]) -> list[list[Any]]:
+    """Batches of one size, so that each program is compiled once; the last is filled up with first items."""
+    size = min(CLIPS_AT_ONCE, len(items))
+    padded = [*items, *items[: -len(items) % size]]
+    return [padded[start : start + size] for start in range(0, len(padded), size)]
 
 
 def _judge(videos: Videos, segments: Sequence[world.Segment]) -> Figures:

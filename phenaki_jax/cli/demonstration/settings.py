@@ -29,7 +29,7 @@ class DemoSettings:
     test_videos: int = 310
     train_images: int = 8000
     test_images: int = 96
-    tokenizer_steps: int = 1350
+    tokenizer_steps: int = 1200
     image_steps: int = 700
     transformer_steps: int = 1130
     batch_size: int = 16

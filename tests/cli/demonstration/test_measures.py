@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from phenaki_jax.cli.demonstration import measures
 from phenaki_jax.data.moving_shapes import world
@@ -66,3 +67,10 @@ def test_every_combination_is_asked_for_with_a_target_where_colors_change() -> N
     for segment in segments:
         assert (segment.target_color is not None) == (segment.motion == "changes color")
         assert segment.target_color != segment.color
+
+
+@pytest.mark.parametrize("count", [1, 31, 62, 70])
+def test_batches_are_of_one_size_and_hold_everything_in_order(count: int) -> None:
+    batches = measures._full_batches(range(count))
+    assert {len(batch) for batch in batches} == {min(31, count)}
+    assert [item for batch in batches for item in batch][:count] == list(range(count))
