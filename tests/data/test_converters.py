@@ -74,7 +74,7 @@ def test_a_video_longer_than_the_model_is_refused_not_cut() -> None:
     (example,) = task_examples(7)
     signature = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in example.items()}
     of_any_length = tf.data.Dataset.from_generator(lambda: [example], output_signature=signature)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most the model.*s 5 frames"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most the model.*s 5 frames"):
         list(TokenizerFeatureConverter(apply_length_check=False)(of_any_length.map(_video_alone), {"video": 5}))
 
 
