@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
     if args.fps is not None and not (math.isfinite(args.fps) and args.fps > 0):
         raise UserError(f"found --fps {args.fps:g}, expected a number above 0, such as --fps 8")
-    if args.story and (args.frames or args.seconds):
+    if args.story and (args.frames is not None or args.seconds is not None):
         raise UserError(
             "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"
         )

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import importlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -26,6 +27,8 @@ COMMANDS = {
     "reconstruct": "show what a tokenizer keeps of a video",
     "inspect": "tell what a checkpoint, an exported model or a dataset holds",
 }
+
+INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command, args = _parse(argv)
             return _module(command).run(args)
     except KeyboardInterrupt as interrupt:
-        return _tell(" ".join(str(interrupt).split()) or "interrupted", 130)
+        return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
     except (UserError, OSError) as error:
         return _tell(f"error: {' '.join(str(error).split())}", 2)
 
@@ -104,5 +107,16 @@ def _tell(message: str, exit_code: int) -> int:
     return exit_code
 
 
+def run_process() -> NoReturn:
+    """The `phenaki` command as a process: it ends with the exit code of `main`."""
+    exit_code = main()
+    if exit_code == INTERRUPTED:
+        # A program of XLA may still run in its own threads; what it needs must not be torn down under it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process()

@@ -29,9 +29,11 @@ class SamplingConfig:
     temperature: float = 1.5
 
     def __post_init__(self) -> None:
-        good = all(math.isfinite(value) and value >= 0 for value in (self.guidance, self.temperature))
-        if self.steps < 1 or not good:
-            raise UserError(f"{self} needs steps of at least 1, guidance and temperature finite and of at least 0")
+        if self.steps < 1:
+            raise UserError(f"found steps {self.steps}, expected at least 1")
+        for name, value in (("guidance", self.guidance), ("temperature", self.temperature)):
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"found {name} {value:g}, expected a finite number of at least 0")
 
 
 def decode_tokens(

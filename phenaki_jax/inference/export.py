@@ -152,6 +152,8 @@ def export_model(
             for name, arrays in tensors.items():
                 try:
                     save_file(arrays, unfinished / TENSOR_FILES[name])
+                    # It makes files that their owner alone can read.
+                    shutil.copymode(unfinished / MODEL_FILE, unfinished / TENSOR_FILES[name])
                 except SafetensorError as error:  # so it tells of a full disk
                     raise OSError(str(error)) from error
             _replace(unfinished, folder)

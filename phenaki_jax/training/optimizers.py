@@ -52,7 +52,10 @@ class OptimizerConfig:
         if self.kind not in ("adamw", "muon"):
             raise UserError(f"optimizer {self.kind!r} is unknown; known are adamw and muon")
         if self.warmup_steps >= self.decay_steps:
-            raise UserError(f"warmup_steps {self.warmup_steps} must be fewer than decay_steps {self.decay_steps}")
+            raise UserError(
+                f"warmup_steps {self.warmup_steps} must be fewer than decay_steps {self.decay_steps}, which run files "
+                "set to STEPS: train longer or set OptimizerConfig.warmup_steps"
+            )
 
     def schedule(self) -> optax.Schedule:
         """Learning rate by step."""

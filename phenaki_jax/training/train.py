@@ -62,8 +62,11 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
     except UserError:
         raise
     except (ValueError, SyntaxError, OSError, AttributeError, ImportError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"gin configuration: {message}; --dry_run shows the names that can be set") from error
+        message = " ".join(str(error).split()).rstrip(".;")
+        raise UserError(
+            f"gin configuration: {message}; set what a run file requires or changes with --gin.NAME=VALUE, texts in "
+            "quotes of their own as in --gin.DATA_DIR=\"'folder'\""
+        ) from error
 
 
 def _check_macro(binding: str) -> None:

@@ -60,6 +60,7 @@ MISTAKES = {
     "wrong story": f"{GENERATE} --story {{inputs}}/wrong.yaml",
     "no story": f"{GENERATE} --story {{empty}}/story.yaml",
     "frames of a story": f"{GENERATE} --story {{inputs}}/story.yaml --frames 5",
+    "no frames of a story": f"{GENERATE} --story {{inputs}}/story.yaml --frames 0",
     "broken image": f"{GENERATE} --prompt a --image {{inputs}}/broken.gif",
     "broken video": "reconstruct --model {model} --out {empty}/a.mp4 --video {inputs}/broken.gif",
     "nothing to export": "export --workdir {empty} --out {empty}/model",
@@ -128,8 +129,9 @@ def test_ctrl_c_ends_a_story_that_is_being_written(folder: pathlib.Path, tmp_pat
     program = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from phenaki_jax.cli.main import main\n"
-        f"sys.exit(main({command.split()!r}))"
+        "from phenaki_jax.cli.main import run_process\n"
+        f"sys.argv = ['phenaki', *{command.split()!r}]\n"
+        "run_process()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not any(tmp_path.iterdir()):

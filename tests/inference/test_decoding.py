@@ -67,5 +67,5 @@ def test_the_same_key_gives_the_same_tokens() -> None:
 
 
 def test_settings_without_sense_are_refused() -> None:
-    with pytest.raises(UserError, match="steps of at least 1"):
+    with pytest.raises(UserError, match="found steps 0, expected at least 1"):
         SamplingConfig(steps=0)
