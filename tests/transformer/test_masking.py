@@ -48,6 +48,6 @@ def test_tubes_are_hidden_at_all_times_or_none_and_as_many_tokens_as_ever() -> N
         np.testing.assert_array_equal(np.asarray(mask).sum(axis=1), expected)
         later = np.asarray(mask).reshape(-1, times, places)[:, 3:]
         agreeing[tube_share] = np.mean(np.all(later == later[:, :1], axis=1))
-    assert agreeing[0.0] < 0.55
+    assert agreeing[0.0] < 0.7
     assert agreeing[1.0] > 0.8
     assert agreeing[0.0] < agreeing[0.5] < agreeing[1.0]
