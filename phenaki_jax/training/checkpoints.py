@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import UserError, reason_of, told_unwritable
 
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
@@ -92,16 +91,10 @@ class Checkpoints:
         with self._writing():
             self._manager.close()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turns what TensorFlow and orbax raise of a full or read-only disk into a UserError."""
-        try:
-            yield
-        except Exception as error:
-            raise UserError(
-                f"the checkpoint in {self._workdir} cannot be written ({reason_of(error)}); see that there is room and "
-                "that it may be written to; the last complete one stays, and the same command goes on from it"
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return told_unwritable(
+            f"the checkpoint in {self._workdir}", "the last complete one stays, and the same command goes on from it"
+        )
 
 
 def checkpoint_steps(workdir: str | Path) -> list[int]:

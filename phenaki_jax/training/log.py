@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import told_unwritable
 from phenaki_jax.inference.video_files import film_strips, whole_file
 
 METRICS_FILE = "metrics.jsonl"
@@ -75,16 +75,8 @@ class RunLog:
                 self._writer.flush()
                 self._writer.close()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turns what TensorBoard and the system raise of a full or read-only disk into a UserError."""
-        try:
-            yield
-        except Exception as error:
-            raise UserError(
-                f"the metrics in {self._workdir} cannot be written ({reason_of(error)}); see that there is room and "
-                "that it may be written to; the same command goes on from the last checkpoint"
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return told_unwritable(f"the metrics in {self._workdir}", "the same command goes on from the last checkpoint")
 
 
 def read_metrics(workdir: Path) -> list[dict]:
