@@ -23,7 +23,6 @@ from phenaki_jax.cli.demonstration.settings import DemoSettings
 from phenaki_jax.cli.main import main
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.training import train
 
 
 def compare(demo: Path) -> dict[str, float | str]:
@@ -46,20 +45,22 @@ def compare(demo: Path) -> dict[str, float | str]:
     except KeyError as error:
         raise UserError(f"the demo in {demo} was made by another version (no {error}); make it anew") from error
     out = demo / "without_images"
-    train.run(
-        ["gin_configs/runs/shapes_transformer.gin"],
-        [
-            f"DATA_DIR={str((demo / 'data').absolute())!r}",
-            f"TOKENIZER_WORKDIR={str((demo / 'tokenizer').absolute())!r}",
-            "MIXTURE='moving_shapes_video_text'",
-            f"STEPS={settings.transformer_steps + settings.image_steps // 2}",
-            f"BATCH_SIZE={2 * settings.batch_size}",
-            f"SAMPLING_STEPS={settings.sampling_steps}",
-        ],
-        str(out / "transformer"),
-    )
-    if main(["export", "--workdir", str(out / "transformer"), "--out", str(out / "model")]):
-        raise UserError(f"the training in {out} could not be exported; see above")
+    bindings = {
+        "DATA_DIR": str((demo / "data").absolute()),
+        "TOKENIZER_WORKDIR": str((demo / "tokenizer").absolute()),
+        "MIXTURE": "moving_shapes_video_text",
+        "STEPS": settings.transformer_steps + settings.image_steps // 2,
+        "BATCH_SIZE": 2 * settings.batch_size,
+        "SAMPLING_STEPS": settings.sampling_steps,
+    }
+    workdir = ["--workdir", str(out / "transformer")]
+    run_file = ["--gin_file", "gin_configs/runs/shapes_transformer.gin"]
+    for words in (
+        ["train", *run_file, *workdir, *(f"--gin.{name}={value!r}" for name, value in bindings.items())],
+        ["export", *workdir, "--out", str(out / "model")],
+    ):
+        if exit_code := main(words):
+            sys.exit(exit_code)
     figures = {}
     for name, folder in (("with_images", demo / "model"), ("without_images", out / "model")):
         values, _ = measures.transfer(Phenaki.load(folder), settings)

@@ -1,7 +1,10 @@
-"""The one exception that the command line turns into one line and exit code 2."""
+"""What ends a command early: the one exception that becomes one line and exit code 2, and interrupts."""
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
+from types import FrameType
 
 _LONGEST_REASON = 200
 
@@ -35,3 +38,15 @@ def told_unwritable(what: str, stays: str) -> Iterator[None]:
             f"{what} cannot be written ({reason_of(error)}); see that there is room and that it may be written to;"
             f" {stays}"
         ) from error
+
+
+def raise_interrupt(number: int, frame: FrameType | None) -> None:
+    """A handler of signals that raises KeyboardInterrupt, where it is not swallowed.
+
+    JAX runs Python code whenever garbage is collected, out of which no exception comes; there the signal waits.
+    """
+    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+        # To the main thread, so that it also wakes it.
+        threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number)).start()
+        return
+    raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +126,9 @@ def _start(model: Phenaki, given: np.ndarray | None, count: int) -> np.ndarray |
 def _progress(told: Any, windows: int) -> Any:
     from tqdm import tqdm
 
-    # disable=None: only where stderr is a terminal.
-    return tqdm(told, total=windows, unit="window", leave=False, disable=None)
+    # Where nobody watches, a line now and then, and none of what is done soon.
+    between = {} if sys.stderr.isatty() else {"mininterval": 30, "delay": 30}
+    return tqdm(told, total=windows, unit="window", leave=False, **between)
 
 
 def _with_start(start: np.ndarray | None, told: Any) -> Any:

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.out is not None:
         _write_grid(folder, Path(args.out))
+        found["picture"] = args.out
     print(json.dumps(found) if args.json else "\n".join(_lines(found)))
     return 0
 
@@ -120,7 +121,8 @@ def _write_grid(folder: Path, out: Path) -> None:
 
     builder = tfds.builder_from_directory(str(folder))
     split = next(iter(builder.info.splits))
-    examples = tfds.as_numpy(builder.as_dataset(split=split).take(GRID_EXAMPLES))
+    uncached = tfds.ReadConfig(try_autocache=False)
+    examples = tfds.as_numpy(builder.as_dataset(split=split, read_config=uncached).take(GRID_EXAMPLES))
     videos = [
         value
         for example in examples

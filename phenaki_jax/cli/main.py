@@ -14,10 +14,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import Any, NoReturn
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, raise_interrupt
 
 COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
@@ -62,19 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _reliable_interrupts() -> Iterator[None]:
-    """JAX runs Python code whenever garbage is collected, where a KeyboardInterrupt would be swallowed: it waits."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
-            threading.Timer(0.01, signal.raise_signal, (number,)).start()
-            return
-        raise KeyboardInterrupt
-
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, raise_interrupt)
     try:
         yield
     finally:

@@ -39,8 +39,10 @@ def run(args: argparse.Namespace) -> int:
     original, shown = (pixels.to_float(jnp.asarray(each[None])) for each in (video, reconstruction))
     decibels = float(psnr(original, shown, jnp.ones((1, len(video)), bool))[0])
     write_video(args.out, np.concatenate([video, reconstruction], axis=2), fps or model.metadata.fps)
+    found = {"file": args.out, "frames": len(video), "frames_found": len(frames), "psnr_db": decibels}
     if args.json:
-        print(json.dumps({"file": args.out, "frames": len(video), "psnr_db": decibels, "model": args.model}))
+        print(json.dumps({**found, "model": args.model}))
     else:
-        print(f"{args.out}: {len(video)} frames, PSNR {decibels:.2f} dB")
+        dropped = "" if len(video) == len(frames) else f" of {len(frames)}, as the others fill no token"
+        print(f"{args.out}: {len(video)} frames{dropped}, PSNR {decibels:.2f} dB")
     return 0

@@ -18,6 +18,7 @@ from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer
 from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
 from phenaki_jax.inference.window import PhenakiConfig, generate_window
 from phenaki_jax.layers import pixels
+from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
@@ -163,11 +164,11 @@ def _draw_windows(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: CViViTConfig, params: Any, video: UInt8[Array, "..."]) -> Int[Array, "..."]:
-    tokens: Any = CViViT(config).apply({"params": params}, pixels.to_float(video), method="encode")
+    tokens: Any = apply(CViViT(config), params, pixels.to_float(video), method="encode")
     return tokens
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(config: CViViTConfig, params: Any, tokens: Int[Array, "..."]) -> UInt8[Array, "..."]:
-    video: Any = CViViT(config).apply({"params": params}, tokens, method="decode")
+    video: Any = apply(CViViT(config), params, tokens, method="decode")
     return pixels.to_uint8(video)

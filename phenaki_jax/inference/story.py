@@ -19,6 +19,9 @@ from phenaki_jax.inference.export import ModelMetadata
 from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.tokenizer.config import CViViTConfig
 
+LONGEST_SCENE = 1_000_000
+"""Windows or frames of a scene; what is beyond is a slip of the pen that would draw for weeks."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
@@ -40,8 +43,10 @@ class Scene:
         if self.windows is not None and self.frames is not None:
             raise UserError(f"found windows {self.windows} and frames {self.frames}, expected one of them")
         for name, length in (("windows", self.windows), ("frames", self.frames)):
-            if length is not None and length < 1:
-                raise UserError(f"found {name} {length}, expected at least 1")
+            if length is not None and not 1 <= length <= LONGEST_SCENE:
+                raise UserError(
+                    f"found {name} {length}, expected 1 to {LONGEST_SCENE}; a longer video is told by several scenes"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +128,8 @@ def read_story(path: str | Path) -> Story:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: {getattr(error, 'problem', None) or 'found no YAML'}") from error
+        problem = getattr(error, "problem", None) or "found no YAML"
+        raise UserError(f"{path}{line}: {problem}; expected YAML as phenaki generate --help shows it") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: found bytes that are no UTF-8 text, expected a story in YAML") from error
     return from_plain(Story, plain, str(path))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,8 +137,15 @@ def check_output(path: str | Path, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) 
         raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
     if path.is_dir():
         raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: found that {path.parent} is not writable, expected a writable folder; choose another")
+    try:
+        # Asking for the permission is not enough: root has it in read-only folders too.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{path}: found that {path.parent} is not writable ({error.strerror}), expected a writable folder; "
+            "choose another"
+        ) from error
     return path
 
 

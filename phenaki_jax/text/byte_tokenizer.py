@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -35,34 +34,33 @@ class ByteTokenizer:
         return [byte + FIRST_BYTE_ID for byte in text.encode("utf-8")]
 
     def encode_batch(
-        self, texts: Sequence[str], length: int, *, on_overlong: Literal["error", "truncate"] = "error"
+        self, texts: Sequence[str], length: int
     ) -> tuple[Int32[np.ndarray, "batch length"], Bool[np.ndarray, "batch length"]]:
         """The ids of several texts, each ended and then padded.
 
         Args:
           texts: prompts or captions, none of them empty.
           length: tokens per text, the end of text included.
-          on_overlong: whether a text that does not fit is refused, or loses its last bytes and keeps its end of text.
 
         Returns:
           The ids, and a mask that is True on the bytes and the end of text.
 
         Raises:
-          UserError: a text is empty, or over-long where that is an error.
+          UserError: a text is empty or over-long.
         """
-        rows = [self._encode_to_fit(text, length, on_overlong) for text in texts]
+        rows = [self._encode_to_fit(text, length) for text in texts]
         tokens = np.full((len(rows), length), PAD_ID, dtype=np.int32)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
         return tokens, tokens != PAD_ID
 
-    def _encode_to_fit(self, text: str, length: int, on_overlong: str) -> list[int]:
+    def _encode_to_fit(self, text: str, length: int) -> list[int]:
         if not text.strip():
             raise UserError(f"found an empty prompt {text!r}, expected words: say what the video shows")
         ids = self.encode(text)
-        if len(ids) + 1 > length and on_overlong == "error":
+        if len(ids) + 1 > length:
             raise UserError(
                 f"found a prompt of {len(ids) + 1} tokens (its bytes and the end of text), expected at most {length}: "
                 f"shorten {text[:40]!r}{'...' if len(text) > 40 else ''}"
             )
-        return [*ids[: length - 1], EOS_ID]
+        return [*ids, EOS_ID]

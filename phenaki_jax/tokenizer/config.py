@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from jaxtyping import Array, Bool
+
 from phenaki_jax.errors import UserError
 from phenaki_jax.layers.stack import StackConfig
 
@@ -103,6 +105,10 @@ class CViViTConfig:
                 "trim or repeat frames"
             )
         return 1 + whole
+
+    def time_mask(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch times"]:
+        """Which time steps are valid: those whose last frame is."""
+        return frame_mask[:, :: self.temporal_patch]
 
     def whole_length(self, frames: int) -> int:
         """The longest length 1 + k * temporal_patch within so many frames, at least 1; 0 of none."""

@@ -111,7 +111,8 @@ def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
     root, steps = Path(workdir).absolute() / "checkpoints", checkpoint_steps(workdir)
     if not steps:
         raise UserError(
-            f"found no checkpoint in {root}, expected that of a training; run phenaki train --workdir {workdir} first"
+            f"found no checkpoint in {root}, expected that of a training: name the "
+            f"workdir of one, or train first with phenaki train --gin_file FILE --workdir {workdir}"
         )
     if step is not None and step not in steps:
         raise UserError(f"found no checkpoint of step {step} in {root}, expected one of {', '.join(map(str, steps))}")

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from phenaki_jax.data.feed import Feed, make_feed
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, raise_interrupt
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
 from phenaki_jax.training.learner import Learner
@@ -254,9 +254,9 @@ def _stop_requests() -> Iterator[_Stop]:
     stop = _Stop()
 
     def request(number: int, frame: FrameType | None) -> None:
-        del frame
         if stop.requested:
-            raise KeyboardInterrupt
+            raise_interrupt(number, frame)
+            return
         stop.requested = True
         print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
 

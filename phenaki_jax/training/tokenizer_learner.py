@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from clu import metrics
-from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
+from jaxtyping import Array, PRNGKeyArray, UInt8
 
 from phenaki_jax.evaluation.metrics import CodeCounts, CodePerplexity, Ratio, count_codes, psnr
 from phenaki_jax.inference.parameters import init_params
@@ -83,7 +83,7 @@ class TokenizerLearner:
         del frozen, rng
         video, frame_mask = pixels.to_float(batch["video"]), batch["frame_mask"]
         reconstruction, quantized = apply(self.module, params, video)
-        time_mask = self._time_mask(frame_mask)
+        time_mask = self.model.time_mask(frame_mask)
         terms = tokenizer_loss(self.objective, video, reconstruction, quantized, frame_mask, time_mask)
         ones = jnp.ones(())
         clips = jnp.float32(video.shape[0])
@@ -113,7 +113,3 @@ class TokenizerLearner:
         reconstruction, _ = apply(self.module, params, pixels.to_float(video))
         pairs = jnp.stack([video, pixels.to_uint8(reconstruction)], axis=1)
         return {"reconstruction": pairs.reshape(-1, *video.shape[1:])}
-
-    def _time_mask(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch times"]:
-        """Time steps whose last frame is valid."""
-        return frame_mask[:, :: self.model.temporal_patch]

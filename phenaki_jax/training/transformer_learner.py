@@ -187,5 +187,5 @@ class TransformerLearner:
         return loss, outputs
 
     def _valid_tokens(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch length"]:
-        times = frame_mask[:, :: self.model.tokenizer.temporal_patch]
+        times = self.model.tokenizer.time_mask(frame_mask)
         return jnp.repeat(times, math.prod(self.model.tokenizer.grid()), axis=1)

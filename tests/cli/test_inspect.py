@@ -52,6 +52,7 @@ def test_a_dataset_and_its_first_videos(tmp_path: pathlib.Path, capsys: pytest.C
     told = inspect(capsys, tmp_path / "moving_shapes" / "video_32" / "1.0.0", "--out", tmp_path / "grid.png")
     assert {name: split["examples"] for name, split in told["splits"].items()} == {"train": 3, "test": 31}
     assert "frames" in told["features"]
+    assert told["picture"] == str(tmp_path / "grid.png")
     (grid,), _ = read_video(tmp_path / "grid.png")
     assert grid.shape[1:] == (36 * 32, 3)
     assert grid.shape[0] in (3 * 32, 8 * 32)

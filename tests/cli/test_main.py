@@ -48,6 +48,8 @@ MISTAKES = {
     "long prompt": f"{GENERATE} --prompt {'a' * 30}",
     "long second prompt": f"{GENERATE} --prompt a --prompt {'a' * 30}",
     "no frames": f"{GENERATE} --prompt a --frames 0",
+    "a lifetime": f"{GENERATE} --prompt a --seconds 1e10",
+    "a folder that takes no files": "generate --model {model} --prompt a --out /proc/a.gif",
     "no time": f"{GENERATE} --prompt a --seconds 0",
     "no end of time": f"{GENERATE} --prompt a --seconds inf",
     "no number of seconds": f"{GENERATE} --prompt a --seconds nan",

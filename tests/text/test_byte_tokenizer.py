@@ -35,11 +35,6 @@ def test_text_that_fits_exactly_is_kept_whole() -> None:
     assert mask.all()
 
 
-def test_truncated_text_keeps_its_end() -> None:
-    tokens, _ = ByteTokenizer().encode_batch(["abcdef"], 4, on_overlong="truncate")
-    np.testing.assert_array_equal(tokens, [[100, 101, 102, 1]])
-
-
 def test_overlong_text_is_refused_with_its_length_and_the_limit() -> None:
     with pytest.raises(UserError, match=r"7 tokens .* at most 4") as error:
         ByteTokenizer().encode_batch(["fine"[:3], "abcdef"], 4)
