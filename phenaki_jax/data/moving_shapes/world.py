@@ -43,8 +43,9 @@ SEGMENT_FRAMES = 12
 # A pixel of the smallest frames: where things stand and how far they go in a frame are whole multiples of it.
 GRID = 1 / 32
 SPEED = GRID
-# After a turn of 2 pi / n, which takes a segment, a shape looks the same; shapes that never change are left out.
+# After a turn of 2 pi / n, which takes so many frames, a shape looks the same; shapes that never change are left out.
 TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
+TURN_FRAMES = 6
 GROWTH_RATE = 1.036
 # An arc of a sine over the frames of one bounce, on the grid.
 BOUNCE_HEIGHTS = (0 * GRID, 2 * GRID, 4 * GRID, 5 * GRID, 4 * GRID, 2 * GRID)
@@ -112,8 +113,8 @@ def can_move(shape: str, motion: str) -> bool:
 
 
 def turn_rate(shape: str) -> float:
-    """Radians by which a shape turns in a frame; infinite where no turn shows."""
-    return 2 * np.pi / TURN_SYMMETRY[shape] / SEGMENT_FRAMES if shape in TURN_SYMMETRY else np.inf
+    """Radians by which a shape turns clockwise in a frame; infinite where no turn shows."""
+    return 2 * np.pi / TURN_SYMMETRY[shape] / TURN_FRAMES if shape in TURN_SYMMETRY else np.inf
 
 
 def video_combinations() -> list[tuple[str, str, str]]:
@@ -314,7 +315,6 @@ def _move(
 ) -> list[Pose]:
     """The poses of one segment; a first segment begins with the pose itself, a later one with its first change."""
     steps = np.arange(SEGMENT_FRAMES) + (0 if first else 1)
-    sense = rng.choice([-1, 1])
     replace = dataclasses.replace
     match motion:
         case "moves left" | "moves right":
@@ -324,7 +324,7 @@ def _move(
             sign = 1 if motion == "moves down" else -1
             return [replace(pose, y=pose.y + sign * SPEED * step) for step in steps]
         case "turns":
-            return [replace(pose, angle=pose.angle + sense * turn_rate(shape) * step) for step in steps]
+            return [replace(pose, angle=pose.angle + turn_rate(shape) * step) for step in steps]
         case "grows":
             return [replace(pose, radius=pose.radius * GROWTH_RATE**step) for step in steps]
         case "shrinks":

@@ -91,3 +91,11 @@ def test_drawing_needs_no_tensorflow() -> None:
         "sys.exit(not {'tensorflow', 'seqio', 'tensorflow_datasets'}.isdisjoint(sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("shape", sorted(world.TURN_SYMMETRY))
+def test_a_turning_shape_looks_as_before_after_its_frames_and_not_between(shape: str) -> None:
+    scene = world.sample_scene(np.random.default_rng(0), segments=1, first=("red", shape, "turns"))
+    frames = world.render(scene, 32).astype(int)
+    np.testing.assert_allclose(frames[world.TURN_FRAMES], frames[0], atol=1)
+    assert all(np.abs(frame - frames[0]).max() > 50 for frame in frames[1 : world.TURN_FRAMES])
