@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; returns 0."""
+    began = time.perf_counter()
     from phenaki_jax.cli.demonstration.settings import FULL, QUICK
     from phenaki_jax.cli.demonstration.stages import run_stages
 
     if args.quick:
-        return run_stages(args.out or "quick_demo", QUICK)
-    return run_stages(args.out or "demo", FULL)
+        return run_stages(args.out or "quick_demo", QUICK, began)
+    return run_stages(args.out or "demo", FULL, began)

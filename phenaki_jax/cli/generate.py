@@ -57,11 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draws and writes; returns 0."""
+    from phenaki_jax.files import check_output
     from phenaki_jax.inference import Phenaki
     from phenaki_jax.inference.story import plan_windows, read_story, tell_stories
-    from phenaki_jax.inference.video_files import VideoWriter, check_output, read_video
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, read_video
 
-    paths = [check_output(path) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
+    paths = [check_output(path, OUTPUT_SUFFIXES) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
     if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
     if args.fps is not None and not (math.isfinite(args.fps) and args.fps > 0):
@@ -101,9 +102,9 @@ def _paths(out: Path, count: int) -> list[Path]:
 
 def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[Story]:
     from phenaki_jax.inference import Scene, Story
+    from phenaki_jax.inference.story import asked_sampling
 
-    asked = {"steps": args.steps, "guidance": args.guidance, "temperature": args.temperature}
-    settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    settings = asked_sampling(args)
     if story is not None:
         seed = story.seed if args.seed is None else args.seed
         return [dataclasses.replace(story, seed=seed, **settings)]

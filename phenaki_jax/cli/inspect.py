@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, reason_of
 
 GRID_EXAMPLES = 8
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.path)
     is_dataset = (folder / "dataset_info.json").is_file()
     if args.out is not None:
-        from phenaki_jax.inference.video_files import check_output
+        from phenaki_jax.files import check_output
 
         check_output(args.out, (".png",))
         if not is_dataset:
@@ -116,22 +116,31 @@ def _write_grid(folder: Path, out: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from phenaki_jax.data.tensorflow_stack import tfds
-    from phenaki_jax.inference.video_files import film_strips, told_errors, whole_file
+    from phenaki_jax.data.tensorflow_stack import tf, tfds
+    from phenaki_jax.files import whole_file
+    from phenaki_jax.inference.video_files import film_strips
 
     builder = tfds.builder_from_directory(str(folder))
-    split = next(iter(builder.info.splits))
+    split = next(iter(builder.info.splits), "train")
     uncached = tfds.ReadConfig(try_autocache=False)
-    examples = tfds.as_numpy(builder.as_dataset(split=split, read_config=uncached).take(GRID_EXAMPLES))
-    videos = [
+    try:
+        examples = list(tfds.as_numpy(builder.as_dataset(split=split, read_config=uncached).take(GRID_EXAMPLES)))
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(
+            f"{folder}: the {split} examples cannot be read ({reason_of(error)}), expected whole files; "
+            "copy or make the dataset again"
+        ) from error
+    found = [
         value
         for example in examples
         for value in example.values()
         if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 4
     ]
+    # Clips may differ in length, and pictures in size: a grid is of those that are like the first.
+    videos = [video for video in found if video.shape == found[0].shape]
     if not videos:
         raise UserError(f"{folder}: found no frames, expected a feature uint8 [frames, height, width, 3] in {split}")
-    with whole_file(out) as unfinished, told_errors(out):
+    with whole_file(out) as unfinished:
         Image.fromarray(film_strips(np.stack(videos))).save(unfinished)
 
 

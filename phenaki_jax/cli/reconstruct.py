@@ -21,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reconstructs; returns 0."""
-    from phenaki_jax.inference.video_files import check_output, fit_frames, read_video, write_video
+    from phenaki_jax.files import check_output
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, fit_frames, read_video, write_video
 
-    check_output(args.out)
+    check_output(args.out, OUTPUT_SUFFIXES)
     frames, fps = read_video(args.video)
 
     import jax.numpy as jnp

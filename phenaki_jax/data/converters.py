@@ -72,11 +72,18 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
     def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
         text_length = lengths["text_tokens"]
         text_tokens, text_mask = _pad(example["text_tokens"][:text_length], text_length)
+        given, found = example["prefix_frames"][0], tf.shape(example["video"])[0]
+        leaves_some = tf.debugging.Assert(
+            (given >= 0) & (given < found),
+            ["expected prefix_frames from 0 to less than the frames of the video, found", given, "of", found],
+        )
+        with tf.control_dependencies([leaves_some]):
+            given = tf.identity(given)
         return {
             **super()._convert(example, lengths),
             "text_tokens": text_tokens,
             "text_mask": text_mask,
-            "prefix_frames": example["prefix_frames"][0],
+            "prefix_frames": given,
         }
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:

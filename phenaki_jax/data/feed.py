@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, reason_of
-
-BATCH_AXES = ("replica", "data")
 
 _CONVERTERS = {"tokenizer": TokenizerFeatureConverter, "transformer": TransformerFeatureConverter}
 _BATCHES_AHEAD = 2
@@ -56,7 +53,7 @@ class FeedSettings:
 
 
 class Feed:
-    """An iterator over batches, dicts of global arrays whose first axis is sharded over `BATCH_AXES` of the mesh.
+    """An iterator over batches, dicts of global arrays whose first axis is sharded over devices.
 
     Args:
       dataset: this process's share of every batch.
@@ -153,12 +150,12 @@ def make_feed(
     text_length: int,
     converter: str,
     seed: int,
-    mesh: Mesh,
+    sharding: NamedSharding,
     data_dir: str | os.PathLike[str],
     shuffle: bool = True,
     repeat: bool = True,
 ) -> Feed:
-    """A feed of one mixture for all devices of a mesh.
+    """A feed of one mixture for all devices that its batches are divided over.
 
     Args:
       mixture: name of a registered mixture or task, or one made by `phenaki_jax.data.tasks`.
@@ -170,7 +167,7 @@ def make_feed(
         "transformer" for also `text_tokens` int32 [batch, text_length], `text_mask` bool [batch, text_length] and
         `prefix_frames` int32 [batch].
       seed: of the order, the windows and the wordings.
-      mesh: with the axes `replica`, `data` and perhaps others, over which batches are copied.
+      sharding: of a batch's first axis over a mesh, see `phenaki_jax.training.sharding.batch_sharding`.
       data_dir: the folder of TFDS datasets.
       shuffle: whether the order is random.
       repeat: whether the examples begin anew when they end.
@@ -186,7 +183,6 @@ def make_feed(
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(_CONVERTERS)}")
     if split not in provider.splits:
         raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}")
-    sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
     shard = _share_of_process(sharding, batch_size)
     dataset = _dataset(provider, settings, shard, os.fspath(data_dir))
     return Feed(dataset, settings, sharding, shard)
@@ -207,7 +203,7 @@ def _provider(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqi
 
 def _share_of_process(sharding: NamedSharding, batch_size: int) -> seqio.ShardInfo:
     """Which of how many equal shares of a batch this process loads; processes that hold the same rows share one."""
-    ways = int(np.prod([sharding.mesh.shape[axis] for axis in BATCH_AXES]))
+    ways = len(set(map(str, sharding.devices_indices_map((sharding.num_devices,)).values())))
     if batch_size < 1 or batch_size % ways:
         raise UserError(
             f"found batch_size {batch_size}, expected a multiple of {ways}, the devices that batches are divided over: "

@@ -24,10 +24,10 @@ from safetensors.numpy import load_file, save_file
 
 from phenaki_jax import __version__
 from phenaki_jax.errors import UserError
+from phenaki_jax.files import told_unwritable
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import parameter_shapes
 from phenaki_jax.inference.plain_data import from_plain
-from phenaki_jax.inference.video_files import told_errors
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -144,7 +144,7 @@ def export_model(
     check_export_folder(folder)
     tensors = {name: _flat(tree) for name, tree in params.items()}
     _check_tensors(tensors, config, {name: f"parameters of {name}" for name in TENSOR_FILES})
-    with told_errors(folder):
+    with told_unwritable(folder):
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.incomplete")
         try:
             unfinished.mkdir()
@@ -285,10 +285,11 @@ def _replace(new: Path, folder: Path) -> None:
         new.rename(folder)
         return
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    folder.rename(old)
     try:
+        folder.rename(old)
         new.rename(folder)
     except BaseException:
-        old.rename(folder)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         raise
     shutil.rmtree(old)

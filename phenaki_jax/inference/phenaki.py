@@ -129,12 +129,21 @@ class Phenaki:
           UserError: pixels that are not uint8, or a length or size that the patches do not cover.
         """
         pixels.check_uint8("video", video)
+        if video.ndim != 5 or video.shape[-1] != 3:
+            raise UserError(f"found a video of shape {list(video.shape)}, expected [batch, frames, height, width, 3]")
         return np.asarray(_encode(self.tokenizer, self.params["tokenizer"], video))
 
     def decode(
         self, tokens: Int[np.ndarray, "batch times rows columns"]
     ) -> UInt8[np.ndarray, "batch frames height width 3"]:
-        """Videos of tokens."""
+        """Videos of tokens.
+
+        Raises:
+          UserError: a token is not in the codebook.
+        """
+        codes = self.tokenizer.quantizer.codebook_size
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < codes:
+            raise UserError(f"found tokens from {tokens.min()} to {tokens.max()}, expected 0 to {codes - 1}")
         return np.asarray(_decode(self.tokenizer, self.params["tokenizer"], tokens))
 
     def reconstruct(

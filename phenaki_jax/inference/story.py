@@ -17,6 +17,7 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata
 from phenaki_jax.inference.plain_data import from_plain
+from phenaki_jax.layers import pixels
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 LONGEST_SCENE = 1_000_000
@@ -76,8 +77,13 @@ class Story:
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """How tokens are drawn: as the story says, and as `default` says where it says nothing."""
-        asked: dict[str, Any] = {"steps": self.steps, "guidance": self.guidance, "temperature": self.temperature}
-        return dataclasses.replace(default, **{name: value for name, value in asked.items() if value is not None})
+        return dataclasses.replace(default, **asked_sampling(self))
+
+
+def asked_sampling(settings: object) -> dict[str, Any]:
+    """Those attributes of `settings` that are fields of `SamplingConfig`, without the ones that are None."""
+    asked = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SamplingConfig)}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 class PlannedWindow(NamedTuple):
@@ -189,7 +195,8 @@ def tell_stories(
     side = model.tokenizer.frame_size
     if start is None:
         start = np.zeros((len(stories), 0, side, side, 3), np.uint8)
-    if start.shape[0] != len(stories) or start.shape[2:4] != (side, side):
+    pixels.check_uint8("start", start)
+    if start.ndim != 5 or (start.shape[0], *start.shape[2:]) != (len(stories), side, side, 3):
         raise UserError(
             f"found start frames as {list(start.shape)}, expected [{len(stories)}, any, {side}, {side}, 3]; "
             "see phenaki_jax.inference.video_files.fit_frames"

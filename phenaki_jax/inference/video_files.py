@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, ImageSequence
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.files import check_output, told_unwritable, whole_file
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi")
@@ -50,8 +49,9 @@ def read_video(path: str | Path) -> tuple[UInt8[np.ndarray, "frames height width
     try:
         return _read_with_ffmpeg(path) if suffix in VIDEO_SUFFIXES else _read_with_pillow(path)
     except _DAMAGED as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason[:200]}): expected a whole {suffix} file") from error
+        raise UserError(
+            f"{path} cannot be read ({reason_of(error)}): expected a whole {suffix} file; make it again"
+        ) from error
 
 
 def _read_with_ffmpeg(path: Path) -> tuple[np.ndarray, float | None]:
@@ -124,53 +124,6 @@ def film_strips(videos: UInt8[np.ndarray, "rows frames height width 3"]) -> UInt
     return videos.transpose(0, 2, 1, 3, 4).reshape(rows * height, frames * width, channels)
 
 
-def check_output(path: str | Path, suffixes: tuple[str, ...] = OUTPUT_SUFFIXES) -> Path:
-    """Refuses, before any work is done, a file that could not be written in the end.
-
-    Raises:
-      UserError: the suffix is unknown, the folder is not there or not writable, or a folder has that name.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"{path}: found suffix {path.suffix!r}, expected one of {', '.join(suffixes)}; change the name")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
-    if path.is_dir():
-        raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
-    try:
-        # Asking for the permission is not enough: root has it in read-only folders too.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{path}: found that {path.parent} is not writable ({error.strerror}), expected a writable folder; "
-            "choose another"
-        ) from error
-    return path
-
-
-@contextlib.contextmanager
-def told_errors(path: Path) -> Iterator[None]:
-    """Turns an error of the operating system while writing, as on a full or read-only disk, into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).splitlines()[0]
-        raise UserError(f"{path} cannot be written ({reason}): free some space or choose another place") from error
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which becomes `path` at the end; where an error ends it, nothing stays."""
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield unfinished
-        with told_errors(path):
-            unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def write_video(
     path: str | Path, frames: UInt8[np.ndarray, "frames height width 3"], fps: float, scale: int | None = None
 ) -> None:
@@ -192,11 +145,11 @@ class VideoWriter:
       scale: each pixel becomes a square of this side; None for the smallest that brings frames to 256 pixels.
 
     Raises:
-      UserError: see `check_output`; on leaving, no frame was appended, or writing failed.
+      UserError: see `phenaki_jax.files.check_output`; on leaving, no frame was appended, or writing failed.
     """
 
     def __init__(self, path: str | Path, fps: float, scale: int | None = None) -> None:
-        self._path = check_output(path)
+        self._path = check_output(path, OUTPUT_SUFFIXES)
         if not 0 < fps <= 1000:
             raise UserError(f"found {fps} frames per second, expected more than 0 and at most 1000; 8 is usual")
         if scale is not None and scale < 1:
@@ -219,7 +172,7 @@ class VideoWriter:
         if self._encoder is None:
             self._encoder = _ENCODERS[self._path.suffix.lower()](self._unfinished, self._fps)
             self._file.callback(self._encoder.stop)
-        with told_errors(self._path):
+        with told_unwritable(self._path):
             self._encoder.append(frames)
 
     def __exit__(self, *error: Any) -> None:
@@ -229,7 +182,7 @@ class VideoWriter:
         with self._file:
             if self._encoder is None:
                 raise UserError(f"{self._path}: found no frame to write, expected at least one")
-            with told_errors(self._path):
+            with told_unwritable(self._path):
                 self._encoder.finish()
 
 

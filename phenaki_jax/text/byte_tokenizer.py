@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,24 +9,13 @@ from jaxtyping import Bool, Int32
 
 from phenaki_jax.errors import UserError
 
-PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
+PAD_ID, EOS_ID = 0, 1
 FIRST_BYTE_ID = 3
+VOCABULARY_SIZE = FIRST_BYTE_ID + 256
 
 
-@dataclasses.dataclass(frozen=True)
 class ByteTokenizer:
-    """UTF-8 bytes plus three; 0 is padding, 1 ends a text and 2 stands for the unknown, which bytes never need.
-
-    Attributes:
-      extra_ids: how many ids are reserved above the bytes.
-    """
-
-    extra_ids: int = 0
-
-    @property
-    def vocabulary_size(self) -> int:
-        """One more than the largest id."""
-        return FIRST_BYTE_ID + 256 + self.extra_ids
+    """UTF-8 bytes plus three; 0 is padding, 1 ends a text and 2 stands for the unknown, which bytes never need."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without the end of text."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack, StackConfig
+from phenaki_jax.text.byte_tokenizer import VOCABULARY_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class TextEncoderConfig:
       window: bytes that the convolution in front of the layers sees, so that words are met before attention.
     """
 
-    vocabulary_size: int = 259
+    vocabulary_size: int = VOCABULARY_SIZE
     length: int = 64
     layers: int = 2
     width: int = 128

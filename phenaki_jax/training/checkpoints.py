@@ -16,7 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import UserError, reason_of, told_unwritable
+from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.files import make_folder, told_unwritable
 
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
@@ -37,6 +38,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str | Path, keep: int = 2) -> None:
         self._workdir = Path(workdir).absolute()
+        make_folder(self._workdir)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
 
@@ -93,7 +95,9 @@ class Checkpoints:
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return told_unwritable(
-            f"the checkpoint in {self._workdir}", "the last complete one stays, and the same command goes on from it"
+            f"the checkpoint in {self._workdir}",
+            "make room, or give the right to write there; the same command goes on from the last complete one",
+            Exception,
         )
 
 

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import imageio.v3 as imageio
 import jax
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from phenaki_jax.errors import told_unwritable
-from phenaki_jax.inference.video_files import film_strips, whole_file
+from phenaki_jax.files import make_folder, told_unwritable, whole_file, write_text
+from phenaki_jax.inference.video_files import film_strips
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -31,14 +31,14 @@ class RunLog:
         self._is_first_process = jax.process_index() == 0
         if not self._is_first_process:
             return
-        workdir.mkdir(parents=True, exist_ok=True)
+        make_folder(workdir)
         kept = [entry for entry in read_metrics(workdir) if entry["step"] <= first_step]
-        with whole_file(workdir / METRICS_FILE) as unfinished:
-            unfinished.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        write_text(workdir / METRICS_FILE, "".join(json.dumps(entry) + "\n" for entry in kept))
         # It loads TensorFlow, which `data` keeps quiet: later than that.
         from clu import metric_writers
 
-        self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+        with self._writing():
+            self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Adds the metrics of a step, of kind "train" or "eval"."""
@@ -60,7 +60,7 @@ class RunLog:
                 self._writer.write_images(step, {name: picture[None]})
                 folder.mkdir(exist_ok=True)
                 with whole_file(folder / f"{name}_{step:07d}.png") as unfinished:
-                    imageio.imwrite(unfinished, picture)
+                    Image.fromarray(picture).save(unfinished)
 
     def last_evaluation(self) -> dict[str, float]:
         """The metrics of the last evaluation that was logged."""
@@ -76,7 +76,11 @@ class RunLog:
                 self._writer.close()
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return told_unwritable(f"the metrics in {self._workdir}", "the same command goes on from the last checkpoint")
+        return told_unwritable(
+            f"the metrics in {self._workdir}",
+            "make room, or give the right to write there; the same command goes on from the last checkpoint",
+            Exception,
+        )
 
 
 def read_metrics(workdir: Path) -> list[dict]:

@@ -24,7 +24,7 @@ from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MeshConfig, compiler_options
+from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DataConfig:
             text_length=learner.text_length,
             converter=learner.converter,
             seed=seed,
-            mesh=mesh,
+            sharding=batch_sharding(mesh),
             data_dir=self.data_dir,
             shuffle=train,
             repeat=train,
@@ -162,7 +162,7 @@ def train(
         contextlib.closing(checkpoints),
         contextlib.closing(log),
         jax.set_mesh(mesh),
-        _progress(first_step, schedule.steps) as progress,
+        contextlib.closing(_Progress(first_step, schedule.steps)) as progress,
     ):
         for step in range(first_step + 1, schedule.steps + 1):
             batch = next(feed)
@@ -180,7 +180,7 @@ def train(
                 seen = None
             progress.advance()
             if step % schedule.images_every == 0 or step == schedule.steps:
-                rng = jax.random.fold_in(jax.random.key(seed), step)
+                rng = state_lib.rng_of(seed, state_lib.Stream.PICTURES, step)
                 log.write_videos(step, image_function(state.params, state.frozen, batch, rng))
             if step % schedule.eval_every == 0 or step == schedule.steps:
                 evaluated = _evaluate(
@@ -288,11 +288,6 @@ class _Progress:
         """One step is done."""
         self._bar.update()
 
-
-@contextlib.contextmanager
-def _progress(first_step: int, steps: int) -> Iterator[_Progress]:
-    progress = _Progress(first_step, steps)
-    try:
-        yield progress
-    finally:
-        progress._bar.close()
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._bar.close()

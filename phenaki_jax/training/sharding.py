@@ -16,8 +16,10 @@ MESH_AXES = ("replica", "data", "model")
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
-DATA_PARALLEL: Rules = (("batch", ("replica", "data")),)
-FULLY_SHARDED: Rules = (*DATA_PARALLEL, ("embed", "data"), ("heads", "model"), ("mlp", "model"), ("vocab", "model"))
+BATCH_AXES = ("replica", "data")
+DATA_PARALLEL: Rules = (("batch", BATCH_AXES),)
+# Not "vocab": tables have a row more than there are codes, which no number of devices divides.
+FULLY_SHARDED: Rules = (*DATA_PARALLEL, ("embed", "data"), ("heads", "model"), ("mlp", "model"), ("codes", "model"))
 RULES = {"data_parallel": DATA_PARALLEL, "fully_sharded": FULLY_SHARDED}
 
 
@@ -84,6 +86,11 @@ def shardings_like(tree: Any, parameter_shardings: Any, otherwise: NamedSharding
         return next(matches, otherwise) if leaf.ndim else otherwise
 
     return jax.tree_util.tree_map_with_path(find, tree)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch, whose first axis is divided."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import flax.linen as nn
@@ -11,11 +12,25 @@ import numpy as np
 import optax
 from flax.struct import PyTreeNode
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import sharding
 from phenaki_jax.training.learner import Batch, Learner
+
+
+class Stream(enum.IntEnum):
+    """What randomness is for; none of one purpose is met again in another."""
+
+    INITIALISATION = 0
+    STEPS = 1
+    EVALUATION = 2
+    PICTURES = 3
+
+
+def rng_of(seed: Int[Array, ""] | int, stream: Stream, index: Int[Array, ""] | int = 0) -> PRNGKeyArray:
+    """The key of a run's `index`-th use of randomness for one purpose."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), index)
 
 
 class TrainState(PyTreeNode):
@@ -26,7 +41,7 @@ class TrainState(PyTreeNode):
       params: what is trained.
       frozen: parameters of frozen parts (the tokenizer of the transformer), so that a checkpoint is complete.
       optimizer: state of the optimizer.
-      seed: of all randomness, int32 []; step `i` uses its key folded with `i`.
+      seed: of all randomness, int32 []; see `rng_of`.
     """
 
     step: Any
@@ -81,7 +96,7 @@ def initial_state(
         )
     places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer))
     if begun is None:
-        initialise = lambda seed: nn.unbox(learner.init_params(jax.random.key(seed)))  # noqa: E731
+        initialise = lambda seed: nn.unbox(learner.init_params(rng_of(seed, Stream.INITIALISATION)))  # noqa: E731
         params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
     else:
         params = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.params, begun["params"])
@@ -101,7 +116,7 @@ def train_step(
     learner: Learner, transform: optax.GradientTransformation, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Any]:
     """One step: the new state, and a `clu.metrics.Collection` of what was seen before it."""
-    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    rng = rng_of(state.seed, Stream.STEPS, state.step)
     gradient_of = jax.grad(learner.loss, has_aux=True)
     gradients, outputs = gradient_of(state.params, state.frozen, batch, rng)
     updates, optimizer = transform.update(gradients, state.optimizer, state.params)
@@ -113,6 +128,6 @@ def train_step(
 
 def eval_step(learner: Learner, state: TrainState, batch: Batch, index: Int[Array, ""]) -> Any:
     """A `clu.metrics.Collection` for the `index`-th batch of an evaluation; the state stays as it is."""
-    rng = jax.random.fold_in(jax.random.key(state.seed + 1), index)
+    rng = rng_of(state.seed, Stream.EVALUATION, index)
     outputs = learner.evaluate(state.params, state.frozen, batch, rng)
     return learner.metrics().single_from_model_output(**outputs, gradient_norm=(jnp.zeros(()), jnp.zeros(())))

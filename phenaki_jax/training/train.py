@@ -29,12 +29,12 @@ def run(
       UserError: a file or a name in it that does not exist, or settings that do not fit.
     """
     configure(gin_files, gin_bindings)
-    if dry_run:
-        _describe(gin.get_bindings(loop.train))
-        return {}
     try:
+        if dry_run:
+            _describe(gin.get_bindings(loop.train))
+            return {}
         return gin.get_configurable(loop.train)(workdir=workdir, configuration=gin.config_str(max_line_length=120))
-    except UserError as error:
+    except (UserError, OSError) as error:
         # Gin adds to an error in whose call it came up.
         raise UserError(str(error).partition("\n  In call to configurable")[0]) from error
 
@@ -55,9 +55,15 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
             )
     try:
         gin.parse_config_files_and_bindings(list(gin_files), None, finalize_config=False)
-        for binding in gin_bindings:
-            _check_macro(binding)
+        in_files = [_macro_of(binding) for binding in gin_bindings]
         gin.parse_config(list(gin_bindings))
+        for binding, before in zip(gin_bindings, in_files, strict=True):
+            _check_type(binding, before)
+        if "learner" not in _bindings_of_training():
+            raise UserError(
+                f"gin configuration: {' '.join(gin_files)} says nothing of a training, expected run files such as "
+                "gin_configs/runs/shapes_tokenizer.gin, with loop.train.learner"
+            )
         gin.finalize()
     except UserError:
         raise
@@ -69,16 +75,34 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
         ) from error
 
 
-def _check_macro(binding: str) -> None:
+def _macro_of(binding: str) -> Any:
+    """What the files bind the macro to that a binding names; None where it names none but a parameter."""
     name = binding.partition("=")[0].strip()
     if "." in name:
-        return
+        return None
     try:
-        gin.query_parameter(f"{name}/gin.macro.value")
+        return gin.query_parameter(f"{name}/gin.macro.value")
     except ValueError as error:
         raise UserError(
             f"gin configuration: no file has a macro {name} to set with --gin.{binding}; look in the run file"
         ) from error
+
+
+def _check_type(binding: str, before: Any) -> None:
+    """Refuses text for a number and the like; what the files leave open or refer to may be anything."""
+    accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(type(before))
+    if accepted is not None and type(now := _macro_of(binding)) not in accepted:
+        raise UserError(
+            f"gin configuration: found --gin.{binding}, a value of type {type(now).__name__}, expected "
+            f"{type(before).__name__} as {before!r} in the run file"
+        )
+
+
+def _bindings_of_training() -> dict[str, Any]:
+    try:
+        return gin.get_bindings(loop.train, resolve_references=False)
+    except ValueError:  # no file has imported it
+        return {}
 
 
 def _describe(bindings: dict[str, Any]) -> None:

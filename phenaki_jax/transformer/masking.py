@@ -34,18 +34,17 @@ def random_mask(
     Returns:
       The mask (at least one token where there is a candidate), and the share drawn for each example.
     """
-    share_rng, order_rng = jax.random.split(rng)
+    permute_rng, share_rng, noise_rng, tube_rng, choice_rng = jax.random.split(rng, 5)
     batch = candidates.shape[0]
     # One draw per stratum of the batch: the mean share, and with it the loss, moves less from step to step.
-    offsets = jax.random.permutation(share_rng, jnp.arange(batch, dtype=jnp.float32))
-    progress = (offsets + jax.random.uniform(order_rng, (batch,))) / batch
+    offsets = jax.random.permutation(permute_rng, jnp.arange(batch, dtype=jnp.float32))
+    progress = (offsets + jax.random.uniform(share_rng, (batch,))) / batch
     share = cosine_schedule(progress)
     count = jnp.ceil(share * jnp.sum(candidates, axis=1).astype(jnp.float32))
-    noise = jax.random.uniform(jax.random.fold_in(order_rng, 1), candidates.shape)
+    noise = jax.random.uniform(noise_rng, candidates.shape)
     if tube_share:
-        tube_rng = jax.random.fold_in(order_rng, 2)
         tubes = jnp.tile(jax.random.uniform(tube_rng, (batch, places)), (1, candidates.shape[1] // places))
-        in_tubes = jax.random.uniform(jax.random.fold_in(order_rng, 3), (batch, 1)) < tube_share
+        in_tubes = jax.random.uniform(choice_rng, (batch, 1)) < tube_share
         noise = jnp.where(in_tubes, (1 - _TUBE_JITTER) * tubes + _TUBE_JITTER * noise, noise)
     rank = jnp.argsort(jnp.argsort(jnp.where(candidates, noise, 2.0), axis=1), axis=1)
     return candidates & (rank < jnp.maximum(count, 1.0).astype(jnp.int32)[:, None]), share

@@ -91,7 +91,7 @@ class MaskedTransformer(nn.Module):
             self,
             "head",
             nn.initializers.lecun_normal(),
-            ("embed", "vocab"),
+            ("embed", "codes"),
             (config.width, config.codebook_size),
         )
         if digits is not None:

@@ -57,3 +57,9 @@ def test_a_dataset_and_its_first_videos(tmp_path: pathlib.Path, capsys: pytest.C
     assert grid.shape[1:] == (36 * 32, 3)
     assert grid.shape[0] in (3 * 32, 8 * 32)
     assert np.ptp(grid) > 0
+    for file in tmp_path.rglob("*.tfrecord-*"):
+        file.write_bytes(file.read_bytes()[:99])
+    words = ["inspect", tmp_path / "moving_shapes" / "video_32" / "1.0.0", "--out", tmp_path / "other.png"]
+    assert main(list(map(str, words))) == 2
+    assert "examples cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "other.png").exists()

@@ -38,10 +38,10 @@ def test_videos_are_padded_in_time_and_the_mask_says_where(frames: int) -> None:
 
 
 def test_transformer_features_have_text_with_its_mask_and_a_number_of_given_frames() -> None:
-    converted = convert(TransformerFeatureConverter(), 1)
+    converted = convert(TransformerFeatureConverter(), 4)
     np.testing.assert_array_equal(converted["text_tokens"], [7, 8, 1, 0, 0, 0])
     np.testing.assert_array_equal(converted["text_mask"], [True, True, True, False, False, False])
-    np.testing.assert_array_equal(converted["frame_mask"], [True, False, False, False, False])
+    np.testing.assert_array_equal(converted["frame_mask"], [True, True, True, True, False])
     assert converted["prefix_frames"].shape == ()
     assert converted["prefix_frames"] == 3
     assert converted["text_tokens"].dtype == converted["prefix_frames"].dtype == np.int32
@@ -78,8 +78,15 @@ def test_a_video_longer_than_the_model_is_refused_not_cut() -> None:
         list(TokenizerFeatureConverter(apply_length_check=False)(of_any_length.map(_video_alone), {"video": 5}))
 
 
+def test_given_frames_that_leave_nothing_to_draw_are_refused() -> None:
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"less than the frames of the video, found. \[3\] .*\[3\]"
+    ):
+        convert(TransformerFeatureConverter(), 3)
+
+
 def test_a_longer_text_is_cut() -> None:
-    examples = task_examples(1).map(lambda example: {**example, "text_tokens": tf.range(2, 12)})
+    examples = task_examples(5).map(lambda example: {**example, "text_tokens": tf.range(2, 12)})
     (converted,) = tfds.as_numpy(TransformerFeatureConverter(apply_length_check=False)(examples, LENGTHS))
     np.testing.assert_array_equal(converted["text_tokens"], [2, 3, 4, 5, 6, 7])
     assert converted["text_mask"].all()

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from phenaki_jax.data import tasks
 from phenaki_jax.data.feed import Feed, make_feed
@@ -36,7 +36,7 @@ def feed_of(dataset: SmallDataset, mesh: Mesh, **options: Any) -> Feed:
         "text_length": 48,
         "converter": "transformer",
         "seed": 0,
-        "mesh": mesh,
+        "sharding": NamedSharding(mesh, PartitionSpec(("replica", "data"))),
         "data_dir": dataset.data_dir,
     }
     return make_feed(**{**settings, **options})
@@ -150,11 +150,13 @@ def test_a_feed_resumes_on_other_devices(dataset: SmallDataset, mesh: Mesh, tmp_
 OTHER_PROCESS = """
 import sys
 import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from phenaki_jax.data.feed import make_feed
 data_dir, position, out = sys.argv[1:]
+mesh = jax.make_mesh((1, 2, 2), ("replica", "data", "model"))
 feed = make_feed(
     mixture="moving_shapes_joint", split="train", batch_size=8, frames=11, text_length=48, converter="transformer",
-    seed=0, mesh=jax.make_mesh((1, 2, 2), ("replica", "data", "model")), data_dir=data_dir,
+    seed=0, sharding=NamedSharding(mesh, PartitionSpec(("replica", "data"))), data_dir=data_dir,
 )
 feed.restore(position)
 batches = [next(feed) for _ in range(15)]
@@ -178,12 +180,15 @@ ONE_OF_TWO_PROCESSES = """
 import sys, json
 import jax, numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 from phenaki_jax.data.feed import make_feed
 port, index, data_dir, shape = sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 jax.distributed.initialize(f"localhost:{port}", 2, index)
+mesh = jax.make_mesh(shape, ("replica", "data", "model"))
 feed = make_feed(
     mixture="moving_shapes_video_text", split="test", batch_size=4, frames=11, text_length=48, converter="transformer",
-    seed=0, mesh=jax.make_mesh(shape, ("replica", "data", "model")), data_dir=data_dir, shuffle=False, repeat=False,
+    seed=0, sharding=NamedSharding(mesh, PartitionSpec(("replica", "data"))), data_dir=data_dir, shuffle=False,
+    repeat=False,
 )
 batches = [multihost_utils.process_allgather(next(feed)["video"], tiled=True) for _ in range(5)]
 feed.save(sys.argv[5])

@@ -3,7 +3,9 @@
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -78,6 +80,39 @@ def test_what_cannot_be_drawn_is_refused(model: Phenaki, prompt: str, options: d
 def test_lengths_that_tokens_do_not_cover_are_refused(model: Phenaki) -> None:
     with pytest.raises(UserError, match="3 or 5"):
         model.reconstruct(frames_of(4))
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Types and shapes are not checked, as users run it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (np.zeros((1, 32, 32, 4), np.uint8), "fit_frames"),
+        (np.zeros((32, 32, 3), np.uint8), "fit_frames"),
+        (np.zeros((1, 32, 32, 3), np.float32), "uint8"),
+    ],
+)
+def test_what_are_no_frames_is_not_gone_on_from(model: Phenaki, start: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.generate("a circle", start=start)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_video_is_not_encoded(model: Phenaki) -> None:
+    with pytest.raises(UserError, match=r"\[5, 32, 32, 3\], expected \[batch"):
+        model.encode(frames_of(5))
+
+
+def test_codes_that_are_not_in_the_codebook_are_refused(model: Phenaki) -> None:
+    with pytest.raises(UserError, match="from 3 to 16, expected 0 to 15"):
+        model.decode(np.array([3, *[16] * 15]).reshape(1, 1, 4, 4))
 
 
 def test_a_tokenizer_alone_cannot_draw(model: Phenaki) -> None:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.files import check_output
 from phenaki_jax.inference import video_files
-from phenaki_jax.inference.video_files import VideoWriter, check_output, fit_frames, read_video, write_video
+from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, fit_frames, read_video, write_video
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 CONFIG = CViViTConfig(frames=5, frame_size=32)
@@ -157,7 +158,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path: pathlib.Path, name: str,
 def test_outputs_that_cannot_be_are_refused_early(tmp_path: pathlib.Path, name: str, message: str) -> None:
     (tmp_path / "folder.gif").mkdir()
     with pytest.raises(UserError, match=message):
-        check_output(tmp_path / name)
+        check_output(tmp_path / name, OUTPUT_SUFFIXES)
 
 
 def test_a_file_without_frames_is_refused(tmp_path: pathlib.Path) -> None:

@@ -4,14 +4,16 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.testing import tiny_config
+from phenaki_jax.inference.testing import random_params, tiny_config
 from phenaki_jax.training import state as state_lib
+from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MeshConfig, parameter_shardings
+from phenaki_jax.training.sharding import MESH_AXES, MeshConfig, batch_sharding, parameter_shardings
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
+from phenaki_jax.training.transformer_learner import TransformerLearner
 
 LEARNER = TokenizerLearner(tiny_config().tokenizer)
 
@@ -54,23 +56,44 @@ def test_moments_lie_where_their_parameters_do(kind: str) -> None:
     assert found >= len(places)
 
 
-def test_sharded_steps_are_those_of_one_device() -> None:
-    """Two steps over a 2 x 2 mesh of sharded parameters give the parameters that one row of devices gives."""
-    learner = LEARNER
+class OverRandomTokenizer(TransformerLearner):
+    """Needs no training of a tokenizer before it."""
+
+    def load_frozen(self) -> dict:
+        return {"tokenizer": random_params(self.model)["tokenizer"]}
+
+
+@pytest.mark.parametrize("learner", [LEARNER, OverRandomTokenizer(tiny_config(), "")], ids=["tokenizer", "transformer"])
+def test_sharded_steps_are_those_of_one_device(learner: Learner) -> None:
+    """Two steps over a 2 x 2 mesh of sharded parameters and batches give the parameters that one device gives."""
     rng = np.random.default_rng(0)
     batch = {
         "video": rng.integers(0, 256, (4, 5, 32, 32, 3), dtype=np.uint8),
-        "frame_mask": np.ones((4, 5), bool),
+        "frame_mask": np.arange(5) < np.array([5, 5, 1, 5])[:, None],
+        "prefix_frames": np.array([0, 3, 0, 0], np.int32),
+        "text_tokens": rng.integers(3, 200, (4, 24), dtype=np.int32),
+        "text_mask": np.arange(24) < np.array([24, 3, 7, 9])[:, None],
     }
-    found = []
-    for mesh_config in (MeshConfig(), MeshConfig(data=2, model=2, rules="fully_sharded")):
-        mesh = mesh_config.make()
-        transform = optax.sgd(0.1)
-        spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules)
+    transform, found = optax.sgd(0.1), []
+    four = MeshConfig(data=2, model=2, rules="fully_sharded")
+    one = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), MESH_AXES)
+    for mesh, rules in ((one, "data_parallel"), (four.make(), four.rules)):
+        spec = state_lib.state_spec(learner, transform, mesh, rules)
         state = state_lib.initial_state(learner, transform, 0, spec)
+        divided = jax.device_put(batch, batch_sharding(mesh))
         with jax.set_mesh(mesh):
-            step = jax.jit(lambda state, batch, use=transform: state_lib.train_step(learner, use, state, batch)[0])
+            step = jax.jit(lambda state, batch: state_lib.train_step(learner, transform, state, batch)[0])
             for _ in range(2):
-                state = step(state, batch)
+                state = step(state, divided)
         found.append(jax.tree.map(np.asarray, state.params))
+    assert len(divided["video"].addressable_shards[0].data) == 2
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), *found)
+
+
+def test_a_step_of_many_devices_with_tables_of_odd_rows_can_begin() -> None:
+    """A table has a row more than there are codes, and 259 for bytes; the head, a column for each code, is cut."""
+    learner = OverRandomTokenizer(tiny_config(), "")
+    boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
+    places = parameter_shardings(boxed, MeshConfig(data=2, model=2).make(), "fully_sharded")["transformer"]
+    assert places["embedding"].spec == PartitionSpec(None, "data")
+    assert places["head"].spec == PartitionSpec("data", "model")

@@ -42,6 +42,25 @@ def test_an_unknown_name_is_refused_in_one_line(binding: str, told: str) -> None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("binding", "told"),
+    [
+        ("STEPS='many'", "a value of type str, expected int as 1150"),
+        ("STEPS=120.5", "a value of type float, expected int"),
+        ("LEARNING_RATE='small'", "a value of type str, expected float"),
+        ("MIXTURE=3", "a value of type int, expected str"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(binding: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        train.configure([TOKENIZER], ["DATA_DIR='data'", binding])
+
+
+def test_a_file_of_a_model_alone_is_no_run_file() -> None:
+    with pytest.raises(UserError, match=r"models/shapes\.gin says nothing of a training"):
+        train.configure(["gin_configs/models/shapes.gin"], [])
+
+
 def test_a_missing_run_file_is_told() -> None:
     with pytest.raises(UserError, match=r"found no gin file nowhere\.gin"):
         train.configure(["nowhere.gin"], [])

@@ -123,18 +123,7 @@ def _full_batches(items: Sequence[Any]) -> list[list[Any]]:
 
 
 def _judge(videos: Videos, segments: Sequence[world.Segment]) -> Figures:
-    right = []
-    for video, segment in zip(videos, segments, strict=True):
-        reading = read_clip(video)
-        reaches = segment.target_color is None or reading.final_color == segment.target_color
-        right.append(
-            (
-                reading.color == segment.color,
-                reading.shape == segment.shape,
-                reading.motion == segment.motion and reaches,
-            )
-        )
-    table = np.array(right)
+    table = np.array([_right(video, segment) for video, segment in zip(videos, segments, strict=True)])
     color, shape, motion = table.mean(axis=0)
     return {
         "clips": len(segments),
@@ -145,23 +134,37 @@ def _judge(videos: Videos, segments: Sequence[world.Segment]) -> Figures:
     }
 
 
+def _right(video: UInt8[np.ndarray, "frames height width 3"], segment: world.Segment) -> tuple[bool, bool, bool]:
+    """Whether a clip has the colour, from its first frame to its last, the shape and the motion of a segment."""
+    reading = read_clip(video)
+    changes = segment.target_color is not None
+    reached = reading.final_color == segment.final_color
+    return (
+        reading.color == segment.color and (changes or reached),
+        reading.shape == segment.shape,
+        reading.motion == segment.motion and (reached or not changes),
+    )
+
+
 def _judge_stories(videos: Videos, window_frames: Sequence[int], plans: Sequence[Sequence[world.Segment]]) -> Figures:
     """Judges stories whose windows have so many frames and show one segment of their plan each.
 
-    A window is read from the last frame before it on. Nothing came before the first window that it could keep.
+    A window is read from the last frame before it on. A first window does what its prompt says with the colour, shape
+    and motion told. Later ones do with the motion, and whether they keep shape and colour is judged by itself.
     """
     ends = np.cumsum(window_frames)
     followed, kept = [], []
     for video, plan in zip(videos, plans, strict=True):
         for number, (end, frames, segment) in enumerate(zip(ends, window_frames, plan, strict=True)):
-            reading = read_clip(video[max(0, end - frames - 1) : end])
-            reaches = segment.target_color is None or reading.final_color == segment.target_color
-            followed.append(reading.motion == segment.motion and reaches)
+            window = video[max(0, end - frames - 1) : end]
+            color, shape, motion = _right(window, segment)
             if number == 0:
+                followed.append(color and shape and motion)
                 continue
-            kept.append(reading.shape == segment.shape)
+            followed.append(motion)
+            kept.append(shape)
             if segment.target_color is None:
-                kept.append(reading.final_color == segment.color)
+                kept.append(color)
     return {"prompt_accuracy": float(np.mean(followed)), "identity_kept": float(np.mean(kept))}
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from phenaki_jax import __version__
-from phenaki_jax.inference.video_files import whole_file
+from phenaki_jax.files import whole_file, write_text
 from phenaki_jax.training.log import read_metrics
 
 # The figures a reader asks for first: name, what it says, the least that is good.
-HEADLINES = (
+_AT_LEAST = (
     ("tokenizer.psnr", "dB between held-out clips and their reconstructions", 26.0),
     ("tokenizer.codebook_usage", "of the codebook is in use", 0.3),
     ("generation.color_accuracy", "of clips of unseen combinations have the prompt's colour", 0.95),
@@ -23,6 +23,13 @@ HEADLINES = (
     ("transfer.color_accuracy", "of videos have the right colour where only images ever showed it", 0.70),
     ("story.prompt_accuracy", "of the windows of stories do what their prompt says", 0.80),
     ("story.identity_kept", "of colours and shapes stay where the prompt keeps them", 0.90),
+)
+# The same of what it costs, with the most that is good.
+_AT_MOST = (
+    ("long_story.time_last_over_first", "times as long take the last ten of 100 windows as the first ten", 1.1),
+    ("long_story.memory_growth_gib", "GiB more are held during the last ten than during the first", 0.1),
+    ("demo.minutes", "minutes from the start to this page", 20.0),
+    ("demo.peak_memory_gib", "GiB at most were held", 8.0),
 )
 
 _STYLE = """
@@ -37,7 +44,7 @@ td.figure { font-variant-numeric: tabular-nums; text-align: right; font-weight: 
 
 
 def write(out: Path, settings: dict[str, Any]) -> None:
-    """Writes curves.png, report.json and report.html from what the stages have left."""
+    """Writes report.json and report.html from what the stages have left."""
     figures = {
         f"{file.stem}.{name}": value
         for file in sorted((out / "measures").glob("*.json"))
@@ -48,13 +55,13 @@ def write(out: Path, settings: dict[str, Any]) -> None:
     figures["demo.peak_memory_gib"] = max(entry["peak_memory_gib"] for entry in times.values())
     for name, entry in times.items():
         figures[f"demo.{name}_minutes"] = entry["seconds"] / 60
-    _draw_curves(out)
-    _write(out / "report.json", json.dumps({**figures, "settings": settings, "phenaki_jax": __version__}, indent=2))
-    _write(out / "report.html", _page(out, figures))
+    write_text(out / "report.json", json.dumps({**figures, "settings": settings, "phenaki_jax": __version__}, indent=2))
+    write_text(out / "report.html", _page(out, figures))
 
 
 def _page(out: Path, figures: dict[str, float]) -> str:
-    rows = "".join(_row(name, says, figures.get(name, float("nan")), least) for name, says, least in HEADLINES)
+    rows = "".join(_row(says, figures[name], least, figures[name] >= least) for name, says, least in _AT_LEAST)
+    costs = "".join(_row(says, figures[name], most, figures[name] <= most) for name, says, most in _AT_MOST)
     images = {
         "Reconstructions": ("reconstruction", "Each clip above what its tokens keep of it."),
         "Samples while training": ("sample", "Drawn from the captions of one batch."),
@@ -74,6 +81,7 @@ on {html.escape(platform.machine())}: a dataset was made,
 a tokenizer and a masked transformer were trained on it, and the model told this story.</p>
 <img class="story" src="story.gif" alt="the story"><pre>{story}</pre>
 <h2>What it can do</h2><table>{rows}</table>
+<h2>What it costs</h2><table>{costs}</table>
 <p class="note">Colour, shape and motion are read from pixels alone. Seeds were fixed beforehand.
 All figures: <a href="report.json">report.json</a>.</p>
 <h2>Prompts of combinations that no training clip showed</h2><img src="generation_samples.gif" alt="samples">
@@ -89,14 +97,15 @@ phenaki inspect {out}/model</pre>
 """
 
 
-def _row(name: str, says: str, value: float, least: float) -> str:
-    kind = "good" if value >= least else "short"
-    shown = f"{value:.1f}" if least > 1 else f"{100 * value:.0f} %"
-    aim = f"{least:.0f}" if least > 1 else f"{100 * least:.0f} %"
-    return f'<tr><td class="figure {kind}">{shown}</td><td>{says}</td><td class="note">aim {aim}</td></tr>'
+def _row(says: str, value: float, aim: float, good: bool) -> str:
+    # Shares are those whose aim is below 1, but for the memory that should not grow.
+    shown, aimed = (f"{100 * each:.0f} %" if 0.2 < aim < 1 else f"{each:.3g}" for each in (value, aim))
+    kind = "good" if good else "short"
+    return f'<tr><td class="figure {kind}">{shown}</td><td>{says}</td><td class="note">aim {aimed}</td></tr>'
 
 
-def _draw_curves(out: Path) -> None:
+def draw_curves(out: Path) -> None:
+    """Writes curves.png, from the metrics of the trainings."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -122,8 +131,3 @@ def _draw_curves(out: Path) -> None:
     with whole_file(out / "curves.png") as unfinished:
         figure.savefig(unfinished, dpi=80)
     pyplot.close(figure)
-
-
-def _write(file: Path, text: str) -> None:
-    with whole_file(file) as unfinished:
-        unfinished.write_text(text)

@@ -18,9 +18,10 @@ from phenaki_jax.cli.export import export_checkpoint
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.data.moving_shapes.examples import fingerprint
 from phenaki_jax.errors import UserError
+from phenaki_jax.files import make_folder, write_text
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import read_story
-from phenaki_jax.inference.video_files import film_strips, whole_file, write_video
+from phenaki_jax.inference.video_files import film_strips, write_video
 from phenaki_jax.training import train
 
 STORY = """\
@@ -40,15 +41,19 @@ FPS = 8.0
 IMAGE_TEXT_LENGTH = 32
 
 
-def run_stages(folder: str | Path, settings: DemoSettings) -> int:
+def run_stages(folder: str | Path, settings: DemoSettings, began: float) -> int:
     """Does what is not done yet, writes the report and tells where it is; returns 0.
+
+    Args:
+      folder: where everything goes.
+      settings: how large the demo is.
+      began: when the process began by `time.perf_counter`; what was loaded since counts too.
 
     Raises:
       UserError: the folder holds a demo of other settings.
       KeyboardInterrupt: interrupted; the same call goes on.
     """
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(Path(folder))
     _check_settings(out, settings)
     stages: dict[str, Callable[[Path, DemoSettings], None]] = {
         "dataset": _dataset,
@@ -58,7 +63,10 @@ def run_stages(folder: str | Path, settings: DemoSettings) -> int:
         "export": _export,
         "story": _story,
         "measures": _measures,
+        "curves": lambda out, settings: report.draw_curves(out),
     }
+    if len(_times(out)) < len(stages):
+        _add_time(out, "startup", time.perf_counter() - began, done=False)
     for number, (name, stage) in enumerate(stages.items(), start=1):
         if name in _times(out):
             continue
@@ -148,8 +156,7 @@ def _export(out: Path, settings: DemoSettings) -> None:
 
 def _story(out: Path, settings: DemoSettings) -> None:
     del settings
-    with whole_file(out / "story.yaml") as unfinished:
-        unfinished.write_text(STORY)
+    write_text(out / "story.yaml", STORY)
     model = Phenaki.load(out / "model")
     frames = np.concatenate(list(model.tell(read_story(out / "story.yaml"))))
     write_video(out / "story.gif", frames, FPS)
@@ -224,6 +231,4 @@ def _peak_memory_gib() -> float:
 
 
 def _write_json(file: Path, value: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2))
+    write_text(make_folder(file.parent) / file.name, json.dumps(value, indent=2))

@@ -19,6 +19,7 @@ import tqdm
 from phenaki_jax.data.moving_shapes import examples, world
 from phenaki_jax.data.tensorflow_stack import tf, tfds
 from phenaki_jax.errors import UserError
+from phenaki_jax.files import make_folder, told_unwritable
 
 SIZES = (32, 64)
 MOST_SHARDS = 16
@@ -197,20 +198,22 @@ def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_example
             try_download_gcs=False, num_shards=min(MOST_SHARDS, train_examples, test_examples)
         )
         # TFDS announces itself on stdout, and makes a folder for downloads that never come.
-        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
-            try:
-                builder.download_and_prepare(download_dir=downloads, download_config=download_config)
-            except tf.errors.OpError as error:
-                reason = (error.message or str(error)).splitlines()[0][:200]
-                raise UserError(
-                    f"the dataset {builder.data_dir} cannot be written ({reason}): make room, or name another data_dir"
-                ) from error
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            tempfile.TemporaryDirectory() as downloads,
+            told_unwritable(
+                f"the dataset {builder.data_dir}", "make room, or name another data_dir", tf.errors.OpError
+            ),
+        ):
+            builder.download_and_prepare(download_dir=downloads, download_config=download_config)
 
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Waits for other processes that make the same dataset; the lock goes with the process that holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with told_unwritable(path):
+        path.touch()
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -45,6 +45,19 @@ def test_clips_of_other_prompts_are_wrong_in_what_the_prompts_differ() -> None:
     assert judged["color_accuracy"] == judged["shape_accuracy"] == 1.0
 
 
+def test_a_color_that_drifts_away_is_wrong() -> None:
+    """A square that moves left, and becomes yellow meanwhile."""
+    scene = world.sample_scene(np.random.default_rng(0), segments=1, first=("red", "square", "moves left"))
+    yellow = dataclasses.replace(
+        scene,
+        poses=tuple(dataclasses.replace(pose, rgb=tuple(map(float, world.COLORS["yellow"]))) for pose in scene.poses),
+    )
+    drifted = np.concatenate([world.render(scene, 32)[:6], world.render(yellow, 32)[6:]])
+    judged = measures._judge(drifted[None], list(scene.segments))
+    assert judged["color_accuracy"] == judged["all_correct"] == 0.0
+    assert judged["shape_accuracy"] == 1.0
+
+
 def test_true_stories_follow_their_prompts_and_keep_who_they_are_about() -> None:
     rng = np.random.default_rng(1)
     scenes = [world.sample_scene(rng, segments=4) for _ in range(20)]
@@ -56,7 +69,7 @@ def test_true_stories_follow_their_prompts_and_keep_who_they_are_about() -> None
         for plan in plans
     ]
     judged = measures._judge_stories(videos, [FRAMES] * 4, others)
-    assert judged["prompt_accuracy"] == 1.0
+    assert judged["prompt_accuracy"] == 0.75  # a first window is to show its shape, too
     assert judged["identity_kept"] < 0.5
     shuffled = measures._judge_stories(videos, [FRAMES] * 4, [plan[1:] + plan[:1] for plan in plans])
     assert shuffled["prompt_accuracy"] < 0.5

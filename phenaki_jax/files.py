@@ -1,0 +1,94 @@
+"""Files and folders that are written complete or not at all, and what is told where they cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from phenaki_jax.errors import UserError, reason_of
+
+
+@contextlib.contextmanager
+def told_unwritable(
+    what: object,
+    advice: str = "free some space or choose another place",
+    errors: type[Exception] = OSError,
+) -> Iterator[None]:
+    """Turns errors while writing, as on a full or read-only disk, into a UserError; a UserError stays as it is.
+
+    Args:
+      what: is written.
+      advice: what to do then, and what stays.
+      errors: those that are meant; TensorFlow and orbax raise a full disk as errors of many kinds.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        raise UserError(f"{what} cannot be written ({reason_of(error)}): {advice}") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` at the end; where an error ends it, nothing stays.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with told_unwritable(path):
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, see `whole_file`."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder, and those it stands in, where it is not there yet.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder {path} cannot be made ({reason_of(error)}): choose another place, or make room for it"
+        ) from error
+    return path
+
+
+def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
+    """Refuses, before any work is done, a file that could not be written in the end.
+
+    Raises:
+      UserError: the suffix is unknown, the folder is not there or not writable, or a folder has that name.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path}: found suffix {path.suffix!r}, expected one of {', '.join(suffixes)}; change the name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
+    try:
+        # Asking for the permission is not enough: root has it in read-only folders too.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{path}: found that {path.parent} is not writable ({reason_of(error)}), expected a writable folder; "
+            "choose another"
+        ) from error
+    return path
