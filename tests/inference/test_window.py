@@ -1,0 +1,56 @@
+"""A model is put together only of parts that fit: what does not is refused with both sizes."""
+
+import dataclasses
+
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.testing import tiny_config
+from phenaki_jax.inference.window import PhenakiConfig
+from phenaki_jax.tokenizer.config import QuantizerConfig
+
+
+def _with_parts(**parts: dict) -> PhenakiConfig:
+    """The tiny model with other settings of "tokenizer", "text" or "transformer"."""
+    config = tiny_config()
+    changed = {part: dataclasses.replace(getattr(config, part), **settings) for part, settings in parts.items()}
+    return dataclasses.replace(config, **changed)
+
+
+def test_another_codebook_size_than_the_tokenizers_is_refused() -> None:
+    with pytest.raises(UserError, match=r"transformer's codebook_size is 32 but the tokenizer has 16 codes"):
+        _with_parts(transformer={"codebook_size": 32})
+    with pytest.raises(UserError, match=r"transformer's codebook_size is 16 but the tokenizer has 20 codes"):
+        _with_parts(tokenizer={"quantizer": QuantizerConfig(kind="fsq", levels=(4, 5))})
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "found"),
+    [
+        (QuantizerConfig(kind="fsq", levels=(4, 4)), r"levels \(4, 4\)"),
+        (QuantizerConfig(kind="fsq", levels=(8, 2)), r"levels \(8, 2\)"),
+        (QuantizerConfig(kind="cosine_vq", codes=16, levels=(2, 8)), "kind cosine_vq"),
+    ],
+    ids=["others", "another order", "none"],
+)
+def test_other_code_levels_than_the_quantizers_are_refused(quantizer: QuantizerConfig, found: str) -> None:
+    """All have 16 codes, as has (2, 8)."""
+    with pytest.raises(UserError, match=rf"code_levels are \(2, 8\) but the tokenizer's quantizer has {found};"):
+        _with_parts(tokenizer={"quantizer": quantizer}, transformer={"code_levels": (2, 8)})
+
+
+@pytest.mark.parametrize("code_levels", [(2, 8), ()], ids=["shared", "none"])
+def test_the_quantizers_own_levels_or_none_are_taken(code_levels: tuple[int, ...]) -> None:
+    quantizer = QuantizerConfig(kind="fsq", levels=(2, 8))
+    config = _with_parts(tokenizer={"quantizer": quantizer}, transformer={"code_levels": code_levels})
+    assert config.transformer.code_levels == code_levels
+
+
+@pytest.mark.parametrize(
+    ("parts", "text", "transformer"),
+    [({"text": {"width": 32}}, 32, 16), ({"transformer": {"text_width": 24}}, 16, 24)],
+    ids=["text", "transformer"],
+)
+def test_another_text_width_than_the_text_encoders_is_refused(parts: dict, text: int, transformer: int) -> None:
+    with pytest.raises(UserError, match=rf"width is {text} but the transformer reads {transformer}; set .*text_width"):
+        _with_parts(**parts)

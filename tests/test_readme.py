@@ -1,0 +1,116 @@
+"""What the README gives to copy works as it stands."""
+
+import importlib
+import pathlib
+import re
+import sys
+from collections.abc import Iterator
+
+import gin
+import numpy as np
+import pytest
+
+from phenaki_jax.data.feed import Feed, make_feed
+from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
+from phenaki_jax.training import loop, train
+from phenaki_jax.training.sharding import MeshConfig, batch_sharding
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+TEXT_LENGTH = 40
+# By split, the captions of its clips; the last is longer than a text.
+CAPTIONS = {
+    "train": ["a dog", "zwei Bären", "a red ball", "a very long walk along the very long beach of the sea"],
+    "test": ["a cat", "ein Fuß", "a blue ball", "the sea at night, and the moon above it, and the stars"],
+}
+
+
+def _code_that_begins_with(first_line: str) -> str:
+    """The one block of code of the README with this first line."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    [found] = [block for block in blocks if block.startswith(f"{first_line}\n")]
+    return found
+
+
+def _clip(split: str, index: int) -> np.ndarray:
+    """Noise of its own for every clip."""
+    rng = np.random.default_rng([len(split), index])
+    return rng.integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The TFDS data set that the example reads."""
+    folder = tmp_path_factory.mktemp("tfds")
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="my_clips",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {"video": tfds.features.Tensor(shape=(11, 32, 32, 3), dtype=np.uint8), "caption": tfds.features.Text()}
+        ),
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices(
+                {"video": [_clip(split, index) for index in range(len(captions))], "caption": captions}
+            )
+            for split, captions in CAPTIONS.items()
+        },
+        data_dir=folder,
+    )
+    return folder
+
+
+@pytest.fixture
+def my_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
+    """A folder on Python's path with the files of the example."""
+    for name in ("my_tasks.py", "my_tokenizer.gin"):
+        (tmp_path / name).write_text(_code_that_begins_with(f"# {name}"))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_tasks", None)
+    seqio.TaskRegistry.remove("my_clips")
+
+
+def _feed(data_dir: pathlib.Path, split: str) -> Feed:
+    return make_feed(
+        mixture="my_clips",
+        split=split,
+        batch_size=4,
+        frames=11,
+        text_length=TEXT_LENGTH,
+        converter="transformer",
+        seed=0,
+        sharding=batch_sharding(MeshConfig().make()),
+        data_dir=data_dir,
+        repeat=False,
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_clips_of_ones_own_reach_the_transformer(data_dir: pathlib.Path, my_files: pathlib.Path, split: str) -> None:
+    importlib.import_module("my_tasks")
+    [batch] = [{name: np.asarray(array) for name, array in batch.items()} for batch in _feed(data_dir, split)]
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        "video": ((4, 11, 32, 32, 3), np.uint8),
+        "frame_mask": ((4, 11), np.bool_),
+        "text_tokens": ((4, TEXT_LENGTH), np.int32),
+        "text_mask": ((4, TEXT_LENGTH), np.bool_),
+        "prefix_frames": ((4,), np.int32),
+    }
+    assert batch["frame_mask"].all()
+    assert not batch["prefix_frames"].any()
+    found = {}
+    for video, tokens, mask in zip(batch["video"], batch["text_tokens"], batch["text_mask"], strict=True):
+        *ids, end = tokens[mask].tolist()
+        assert end == 1
+        found[video.tobytes()] = bytes(token - 3 for token in ids)
+    assert found == {
+        _clip(split, index).tobytes(): caption.encode()[: TEXT_LENGTH - 1]
+        for index, caption in enumerate(CAPTIONS[split])
+    }
+
+
+def test_a_run_file_of_ones_own_registers_and_names_the_task(data_dir: pathlib.Path, my_files: pathlib.Path) -> None:
+    train.configure([str(my_files / "my_tokenizer.gin")], [f"DATA_DIR={str(data_dir)!r}"])
+    data = gin.get_bindings(loop.train)["data"]
+    gin.clear_config()
+    assert (data.mixture, data.eval_mixture) == ("my_clips", "my_clips")
+    assert _feed(data.data_dir, "train").batch_spec["video"].shape == (4, 11, 32, 32, 3)
