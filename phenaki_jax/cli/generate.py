@@ -128,8 +128,8 @@ def _progress(told: Any, windows: int) -> Any:
     from tqdm import tqdm
 
     # Where nobody watches, a line now and then, and none of what is done soon.
-    between = {} if sys.stderr.isatty() else {"mininterval": 30, "delay": 30}
-    return tqdm(told, total=windows, unit="window", leave=False, **between)
+    seconds = 0.1 if sys.stderr.isatty() else 30
+    return tqdm(told, total=windows, unit="window", leave=False, mininterval=seconds, delay=seconds)
 
 
 def _with_start(start: np.ndarray | None, told: Any) -> Any:
