@@ -3,8 +3,8 @@
     make bench BENCH=image_transfer ARGS="--demo demo"
 
 The model with images is that of a finished demo. The one without has the same sizes and stands on the same tokenizer,
-which has seen images; it begins anew and sees clips alone, for about as long as the demo's two trainings together (on
-images, then on both): two steps on images take as long as one on clips. Interrupted, the same command goes on.
+which has seen images; it begins anew and sees clips alone, for at least as long as the demo's two trainings together
+(on images, then on both): two steps on images take less time than one on clips. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,8 +25,11 @@ from phenaki_jax.cli.main import main
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 
+# What the claim comes to: colours that no video showed are there, and without images they are not.
+_AIMS = {"color_accuracy.with_images": ">= 0.7", "color_accuracy.without_images": "<= 0.35"}
 
-def compare(demo: Path) -> dict[str, float | str]:
+
+def compare(demo: Path) -> dict[str, Any]:
     """Accuracies (shares of clips) on colours that only images show, by figure and model.
 
     Args:
@@ -66,8 +70,14 @@ def compare(demo: Path) -> dict[str, float | str]:
         values, _ = measures.transfer(Phenaki.load(folder), settings)
         figures |= {f"{figure}.{name}": value for figure, value in values.items()}
     figure = "color_accuracy"
-    ratio = figures[f"{figure}.without_images"] / figures[f"{figure}.with_images"]
-    return {"ratio": ratio, "ratio_of": f"{figure}, without over with images", "unit": "share of clips", **figures}
+    without_images, with_images = (figures[f"{figure}.{model}"] for model in ("without_images", "with_images"))
+    ratio = without_images / with_images if with_images else None
+    return {
+        "ratio": ratio,
+        "ratio_of": f"{figure}, without over with images",
+        "unit": "share of clips",
+        "aims": _AIMS,
+    } | figures
 
 
 def _arguments() -> argparse.Namespace:

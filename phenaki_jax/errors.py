@@ -1,8 +1,11 @@
 """What ends a command early: the one exception that becomes one line and exit code 2, and interrupts."""
 
+import dataclasses
 import signal
 import threading
+import typing
 from types import FrameType
+from typing import Any
 
 _LONGEST_REASON = 200
 
@@ -15,6 +18,21 @@ def reason_of(error: Exception) -> str:
     """The first line of an error; of a long one its end, where TensorFlow and orbax tell what went wrong."""
     line = (getattr(error, "strerror", None) or str(error).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= _LONGEST_REASON else f"... {line[-_LONGEST_REASON:]}"
+
+
+def check_types(settings: Any) -> None:
+    """Refuses fields of a dataclass, and of those in it, that are numbers where text is meant, and the like."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, wanted = getattr(settings, field.name), hints[field.name]
+        if dataclasses.is_dataclass(value):
+            check_types(value)
+        accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(wanted)
+        if accepted is not None and type(value) not in accepted:
+            raise UserError(
+                f"found {type(settings).__name__}.{field.name} {value!r}, a value of type {type(value).__name__}, "
+                f"expected {wanted.__name__}"
+            )
 
 
 def raise_interrupt(number: int, frame: FrameType | None) -> None:

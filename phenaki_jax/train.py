@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from phenaki_jax.cli.main import main
+from phenaki_jax.cli.main import run_process
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    run_process(["train", *sys.argv[1:]])

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told.add_argument("--story", metavar="FILE.yaml", help="prompts that follow each other in one video")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--image", metavar="FILE", help="a picture that the video begins with")
-    start.add_argument("--video", metavar="FILE", help="a video that goes on")
+    start.add_argument("--video", metavar="FILE", help="a video that goes on, at the rate of frames that is written")
     parser.add_argument(
         "--out", required=True, metavar="FILE", help=".mp4, .gif or .png; with several prompts FILE-1, FILE-2 ..."
     )
@@ -73,14 +73,14 @@ def run(args: argparse.Namespace) -> int:
         )
     story = read_story(args.story) if args.story else None
     source = args.image or args.video
-    given = read_video(source)[0] if source else None
+    given, given_fps = read_video(source) if source else (None, None)
     if args.image and given is not None and len(given) != 1:
         raise UserError(f"{args.image}: found {len(given)} frames, expected a picture; use --video")
 
     model = Phenaki.load(args.model)
     fps = args.fps if args.fps is not None else model.metadata.fps
     stories = _stories(args, story, fps)
-    start = _start(model, given, len(stories))
+    start = _start(model, None if given is None else _at_rate(given, given_fps, fps), len(stories))
     told = tell_stories(model, stories, start)
     plan = plan_windows(
         stories[0], model.tokenizer, model.metadata.prefix_frames, 0 if start is None else start.shape[1]
@@ -111,6 +111,17 @@ def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[
     frames = args.frames if args.seconds is None else round(args.seconds * fps)
     scenes = [Scene(prompt, frames=frames) for prompt in args.prompt]
     return [Story((scene,), seed=(args.seed or 0) + index, **settings) for index, scene in enumerate(scenes)]
+
+
+def _at_rate(frames: np.ndarray, found: float | None, wanted: float) -> np.ndarray:
+    """Leaves frames out, or repeats them, where a video is faster or slower than what it is continued as."""
+    import numpy as np
+
+    # A GIF counts time in hundredths of a second, and so has nearly the rate it was written with.
+    if found is None or abs(found / wanted - 1) < 0.1:
+        return frames
+    shown = np.arange(max(1, round(len(frames) * wanted / found))) * found / wanted
+    return frames[np.minimum(shown.astype(int), len(frames) - 1)]
 
 
 def _start(model: Phenaki, given: np.ndarray | None, count: int) -> np.ndarray | None:

@@ -65,11 +65,12 @@ def _reliable_interrupts() -> Iterator[None]:
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, raise_interrupt)
+    before = {number: signal.signal(number, raise_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
@@ -98,9 +99,9 @@ def _tell(message: str, exit_code: int) -> int:
     return exit_code
 
 
-def run_process() -> NoReturn:
+def run_process(argv: Sequence[str] | None = None) -> NoReturn:
     """The `phenaki` command as a process: it ends with the exit code of `main`."""
-    exit_code = main()
+    exit_code = main(argv)
     if exit_code == INTERRUPTED:
         # A program of XLA may still run in its own threads; what it needs must not be torn down under it.
         sys.stdout.flush()

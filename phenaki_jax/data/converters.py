@@ -18,6 +18,7 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
 
     Args:
       pack: as seqio passes it; videos are not packed.
+      temporal_patch: frames of a token time step after the first frame; videos have 1 + k times as many.
       options: those of `seqio.FeatureConverter`.
 
     Raises:
@@ -28,9 +29,10 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
     MODEL_FEATURES = {"video": _Spec(dtype=tf.uint8, rank=4), "frame_mask": _Spec(dtype=tf.bool)}
     PACKING_FEATURE_DTYPES = None
 
-    def __init__(self, pack: bool = False, **options: Any) -> None:
+    def __init__(self, pack: bool = False, *, temporal_patch: int = 1, **options: Any) -> None:
         if pack:
             raise UserError("found pack=True, expected pack=False: videos are padded, never packed")
+        self._temporal_patch = temporal_patch
         super().__init__(pack=False, **options)
 
     def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
@@ -45,9 +47,15 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
             found <= most,
             [f"expected at most the model's {most} frames in a video ({_CUT}), found", found],
         )
-        with tf.control_dependencies([fits]):
+        with tf.control_dependencies([fits, self._whole_steps("frames of a video", found)]):
             video, frame_mask = _pad(example["video"], most)
         return {"video": video, "frame_mask": frame_mask}
+
+    def _whole_steps(self, what: str, found: tf.Tensor) -> tf.Operation:
+        patch = self._temporal_patch
+        return tf.debugging.Assert(
+            (found - 1) % patch == 0, [f"expected 1 + k * {patch} {what} (cut windows so in the task), found", found]
+        )
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
         frames = task_feature_lengths["video"]
@@ -77,7 +85,7 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
             (given >= 0) & (given < found),
             ["expected prefix_frames from 0 to less than the frames of the video, found", given, "of", found],
         )
-        with tf.control_dependencies([leaves_some]):
+        with tf.control_dependencies([leaves_some, self._whole_steps("prefix_frames or none", tf.maximum(given, 1))]):
             given = tf.identity(given)
         return {
             **super()._convert(example, lengths),

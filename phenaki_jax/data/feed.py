@@ -34,6 +34,7 @@ class FeedSettings:
       split: "train" or "test".
       batch_size: examples per batch over all processes.
       frames: frames per video; images are padded to it.
+      temporal_patch: frames of a token time step after the first frame.
       text_length: tokens per text, the end of text included.
       converter: "tokenizer" or "transformer".
       seed: of the order, the windows and the wordings.
@@ -45,6 +46,7 @@ class FeedSettings:
     split: str
     batch_size: int
     frames: int
+    temporal_patch: int
     text_length: int
     converter: str
     seed: int
@@ -152,6 +154,7 @@ def make_feed(
     seed: int,
     sharding: NamedSharding,
     data_dir: str | os.PathLike[str],
+    temporal_patch: int = 1,
     shuffle: bool = True,
     repeat: bool = True,
 ) -> Feed:
@@ -169,6 +172,7 @@ def make_feed(
       seed: of the order, the windows and the wordings.
       sharding: of a batch's first axis over a mesh, see `phenaki_jax.training.sharding.batch_sharding`.
       data_dir: the folder of TFDS datasets.
+      temporal_patch: examples are refused whose frames, or given ones, are not 1 + k times as many.
       shuffle: whether the order is random.
       repeat: whether the examples begin anew when they end.
 
@@ -177,7 +181,16 @@ def make_feed(
     """
     provider = _provider(mixture)
     settings = FeedSettings(
-        provider.name, split, batch_size, frames, text_length, converter, seed, shuffle=shuffle, repeat=repeat
+        provider.name,
+        split,
+        batch_size,
+        frames,
+        temporal_patch,
+        text_length,
+        converter,
+        seed,
+        shuffle=shuffle,
+        repeat=repeat,
     )
     if converter not in _CONVERTERS:
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(_CONVERTERS)}")
@@ -222,7 +235,9 @@ def _share_of_process(sharding: NamedSharding, batch_size: int) -> seqio.ShardIn
 def _dataset(
     provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shard: seqio.ShardInfo, data_dir: str
 ) -> tf.data.Dataset:
-    feature_converter = _CONVERTERS[settings.converter](apply_length_check=False)
+    feature_converter = _CONVERTERS[settings.converter](
+        temporal_patch=settings.temporal_patch, apply_length_check=False
+    )
     lengths = {"video": settings.frames, "text_tokens": settings.text_length, "prefix_frames": 1}
     with _data_dir_of_seqio(data_dir), _without_repeated_errors():
         dataset = provider.get_dataset(

@@ -78,6 +78,12 @@ class EncodedExamples(seqio.DataSource):
                 f'python -c "from phenaki_jax.data.moving_shapes.builder import prepare; '
                 f"prepare('{data_dir}', size={size})\""
             )
+        expected = int(files[0].rpartition("-of-")[2])
+        if len(files) != expected:
+            raise UserError(
+                f"found {len(files)} of {expected} {split} files in {folder}, expected all of them: copy the rest, or "
+                "delete the folder and make the dataset again"
+            )
         return files
 
     def get_dataset(

@@ -288,8 +288,7 @@ def _replace(new: Path, folder: Path) -> None:
     try:
         folder.rename(old)
         new.rename(folder)
-    except BaseException:
+    finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
-        raise
-    shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)

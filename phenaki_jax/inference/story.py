@@ -18,6 +18,7 @@ from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata
 from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.layers import pixels
+from phenaki_jax.text.byte_tokenizer import check_prompt
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 LONGEST_SCENE = 1_000_000
@@ -39,8 +40,7 @@ class Scene:
     frames: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip():
-            raise UserError(f"found an empty prompt {self.prompt!r}, expected words: say what the video shows")
+        check_prompt(self.prompt)
         if self.windows is not None and self.frames is not None:
             raise UserError(f"found windows {self.windows} and frames {self.frames}, expected one of them")
         for name, length in (("windows", self.windows), ("frames", self.frames)):
@@ -138,6 +138,8 @@ def read_story(path: str | Path) -> Story:
         raise UserError(f"{path}{line}: {problem}; expected YAML as phenaki generate --help shows it") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: found bytes that are no UTF-8 text, expected a story in YAML") from error
+    except ValueError as error:  # a date that cannot be
+        raise UserError(f"{path}: {error}; put prompts that look like dates or numbers in quotes") from error
     return from_plain(Story, plain, str(path))
 
 

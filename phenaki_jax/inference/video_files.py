@@ -72,7 +72,9 @@ def _read_with_ffmpeg(path: Path) -> tuple[np.ndarray, float | None]:
 def _read_with_pillow(path: Path) -> tuple[np.ndarray, float | None]:
     frames, milliseconds = [], []
     with Image.open(path) as image:
-        for frame in ImageSequence.Iterator(image):
+        # What else a camera puts into a JPEG, such as a preview, is no second frame.
+        animated = image.format in ("GIF", "PNG")
+        for frame in ImageSequence.Iterator(image) if animated else [image]:
             frames.append(np.asarray(ImageOps.exif_transpose(frame).convert("RGB")))
             milliseconds.append(frame.info.get("duration") or 100)
     if len(frames) == 1:
@@ -177,7 +179,9 @@ class VideoWriter:
 
     def __exit__(self, *error: Any) -> None:
         if error[0] is not None:
-            self._file.__exit__(*error)
+            # What stopped the writing is passed on as it is, whatever it was.
+            with contextlib.suppress(UserError):
+                self._file.__exit__(*error)
             return
         with self._file:
             if self._encoder is None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+# In positions: longer than any axis of a window.
+_LONGEST_PERIOD = 64.0
+_LONGEST_ROTARY_PERIOD = 100.0
+
 
 def grid_positions(times: int, rows: int, columns: int) -> Int[Array, "length 3"]:
     """(time, row, column) of every token of a clip, time slowest and column fastest."""
@@ -13,7 +17,7 @@ def grid_positions(times: int, rows: int, columns: int) -> Int[Array, "length 3"
 
 
 def sinusoidal_embedding(
-    positions: Int[Array, "*batch length axes"], width: int, longest_period: float = 64.0
+    positions: Int[Array, "*batch length axes"], width: int
 ) -> Float[Array, "*batch length {width}"]:
     """Sines and cosines of every axis at geometric frequencies, the width shared evenly between the axes.
 
@@ -24,21 +28,19 @@ def sinusoidal_embedding(
     if width < 2 * axes:
         raise ValueError(f"width {width} is too small for positions with {axes} axes; at least {2 * axes} is needed")
     pairs = width // (2 * axes)
-    frequencies = 2 * jnp.pi * longest_period ** (-(jnp.arange(pairs, dtype=jnp.float32) + 1) / pairs)
+    frequencies = 2 * jnp.pi * _LONGEST_PERIOD ** (-(jnp.arange(pairs, dtype=jnp.float32) + 1) / pairs)
     angles = jnp.multiply.outer(positions.astype(jnp.float32), frequencies)
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     flat = waves.reshape(*positions.shape[:-1], 2 * axes * pairs)
     return jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, width - flat.shape[-1])])
 
 
-def rotary_angles(
-    positions: Int[Array, "*batch length axes"], head_width: int, longest_period: float = 100.0
-) -> Float[Array, "*batch length pairs"]:
+def rotary_angles(positions: Int[Array, "*batch length axes"], head_width: int) -> Float[Array, "*batch length pairs"]:
     """Angles by which pairs of a head's features turn (RoFormer, arXiv 2104.09864), split over the axes in turn."""
     axes = positions.shape[-1]
     pairs = head_width // 2
     per_axis = -(-pairs // axes)
-    frequencies = longest_period ** (-jnp.arange(per_axis, dtype=jnp.float32) / per_axis)
+    frequencies = _LONGEST_ROTARY_PERIOD ** (-jnp.arange(per_axis, dtype=jnp.float32) / per_axis)
     angles = jnp.multiply.outer(positions.astype(jnp.float32), frequencies).swapaxes(-1, -2)
     return angles.reshape(*positions.shape[:-1], per_axis * axes)[..., :pairs]
 

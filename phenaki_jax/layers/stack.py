@@ -59,6 +59,8 @@ class StackConfig:
             raise UserError(
                 f"width {self.width} over {self.heads} heads must give an even whole number; change width or heads"
             )
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} must be at least 0 and below 1")
         if self.remat != "none" and self.remat not in REMAT_POLICIES:
             raise UserError(f"remat {self.remat!r} is unknown; known are none, {', '.join(REMAT_POLICIES)}")
 

@@ -14,6 +14,18 @@ FIRST_BYTE_ID = 3
 VOCABULARY_SIZE = FIRST_BYTE_ID + 256
 
 
+def check_prompt(prompt: str) -> None:
+    """Refuses what says nothing, and bytes that are no text.
+
+    Raises:
+      UserError: what was found.
+    """
+    if not prompt.strip():
+        raise UserError(f"found an empty prompt {prompt!r}, expected words: say what the video shows")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise UserError(f"found a prompt {prompt!r} with bytes that are no UTF-8 text, expected UTF-8")
+
+
 class ByteTokenizer:
     """UTF-8 bytes plus three; 0 is padding, 1 ends a text and 2 stands for the unknown, which bytes never need."""
 
@@ -43,8 +55,7 @@ class ByteTokenizer:
         return tokens, tokens != PAD_ID
 
     def _encode_to_fit(self, text: str, length: int) -> list[int]:
-        if not text.strip():
-            raise UserError(f"found an empty prompt {text!r}, expected words: say what the video shows")
+        check_prompt(text)
         ids = self.encode(text)
         if len(ids) + 1 > length:
             raise UserError(

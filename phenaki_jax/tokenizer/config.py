@@ -114,9 +114,9 @@ class CViViTConfig:
         """The longest length 1 + k * temporal_patch within so many frames, at least 1; 0 of none."""
         return 1 + (frames - 1) // self.temporal_patch * self.temporal_patch if frames else 0
 
-    def grid(self, frame_size: int | None = None) -> tuple[int, int]:
-        """(rows, columns) of tokens in one time step of a square frame of this side, the trained one by default."""
-        side = (frame_size or self.frame_size) // self.patch
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of tokens in one time step."""
+        side = self.frame_size // self.patch
         return side, side
 
     def check_frame_shape(self, height: int, width: int) -> None:

@@ -39,7 +39,7 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, keep: int = 2) -> None:
         self._workdir = Path(workdir).absolute()
         make_folder(self._workdir)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
 
     def save(self, state: TrainState, feed: Feed, description: dict[str, Any]) -> None:

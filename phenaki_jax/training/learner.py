@@ -25,6 +25,10 @@ class Learner(Protocol):
         """Frames of a training clip."""
 
     @property
+    def temporal_patch(self) -> int:
+        """Frames of a token time step after the first frame."""
+
+    @property
     def frame_size(self) -> int:
         """Side of a frame in pixels."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from phenaki_jax.data.feed import Feed, make_feed
-from phenaki_jax.errors import UserError, raise_interrupt
+from phenaki_jax.errors import UserError, check_types, raise_interrupt
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
 from phenaki_jax.training.learner import Learner
@@ -50,6 +51,7 @@ class DataConfig:
             split="train" if train else "test",
             batch_size=self.batch_size,
             frames=learner.frames,
+            temporal_patch=learner.temporal_patch,
             text_length=learner.text_length,
             converter=learner.converter,
             seed=seed,
@@ -123,6 +125,10 @@ def train(
       KeyboardInterrupt: interrupted; a checkpoint of the last step has been written.
     """
     mesh_config = mesh_config or MeshConfig()
+    for settings in (learner, optimizer, data, schedule, mesh_config):
+        check_types(settings)
+    if not 0 <= seed < 2**31:
+        raise UserError(f"found seed {seed}, expected 0 to {2**31 - 1}")
     mesh = mesh_config.make()
     feed = data.feed(learner, mesh, seed, train=True)
     _check_videos(feed, learner, data.mixture)
@@ -236,9 +242,10 @@ def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
     values = {name: float(value) for name, value in seen.compute().items()}
     broken = [name for name in ("loss", "gradient_norm") if not np.isfinite(values[name])]
     if broken:
+        kept = checkpoint_steps(workdir)
+        stays = f"the checkpoint of step {kept[-1]} stays in {workdir}: go on from it" if kept else "begin anew"
         raise UserError(
-            f"{broken[0]} is {values[broken[0]]} at step {step}; the last good checkpoint stays in {workdir}: "
-            "go on from it with a lower learning_rate or a smaller clip"
+            f"{broken[0]} is {values[broken[0]]} at step {step}; {stays} with a lower learning_rate or a smaller clip"
         )
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
@@ -258,7 +265,8 @@ def _stop_requests() -> Iterator[_Stop]:
             raise_interrupt(number, frame)
             return
         stop.requested = True
-        print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr)
+        # Not print: the signal may have come while this thread was printing.
+        os.write(2, b"\nstopping after this step and saving; once more to stop at once\n")
 
     try:
         before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}

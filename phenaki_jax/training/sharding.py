@@ -42,6 +42,8 @@ class MeshConfig:
     def __post_init__(self) -> None:
         if self.rules not in RULES:
             raise UserError(f"sharding rules {self.rules!r} are unknown; known are {', '.join(RULES)}")
+        if min(self.replica, self.model) < 1 or (self.data < 1 and self.data != -1):
+            raise UserError(f"{self} needs replica, data and model of at least 1, or data -1 for all that are left")
 
     def make(self) -> Mesh:
         """The mesh over all devices of all processes.

@@ -48,6 +48,11 @@ class TokenizerLearner:
         return self.model.frames
 
     @property
+    def temporal_patch(self) -> int:
+        """Frames of a token time step after the first frame."""
+        return self.model.temporal_patch
+
+    @property
     def frame_size(self) -> int:
         """Side of a frame in pixels."""
         return self.model.frame_size

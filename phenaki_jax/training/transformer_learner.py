@@ -75,6 +75,11 @@ class TransformerLearner:
         return self.model.tokenizer.frames
 
     @property
+    def temporal_patch(self) -> int:
+        """Frames of a token time step after the first frame."""
+        return self.model.tokenizer.temporal_patch
+
+    @property
     def frame_size(self) -> int:
         """Side of a frame in pixels."""
         return self.model.tokenizer.frame_size

@@ -43,4 +43,4 @@ def test_the_quick_demo_leaves_everything_and_goes_on_where_it_was(tmp_path: Pat
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text('{"steps": 1}')
     with pytest.raises(UserError, match="holds a demo of other settings"):
-        stages.run_stages(tmp_path, QUICK)
+        stages.run_stages(tmp_path, QUICK, began=0.0)

@@ -2,6 +2,10 @@
 
 import json
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -50,7 +54,7 @@ def test_a_video_begins_with_what_is_given(
     start = np.random.default_rng(0).integers(0, 256, (given, 32, 32, 3), dtype=np.uint8)
     start[..., 1:] = 0
     source, out = tmp_path / ("in.png" if given == 1 else "in.gif"), tmp_path / "out.png"
-    write_video(source, start, fps=10.0, scale=8)
+    write_video(source, start, fps=8.0, scale=8)
     assert main(["generate", "--model", str(folder), "--prompt", "a", option, str(source), "--out", str(out)]) == 0
     strip = read_video(out)[0][0, ::8, ::8]
     assert strip.shape == (32, 32 * frames, 3)
@@ -65,3 +69,31 @@ def test_a_video_is_no_image(folder: pathlib.Path, tmp_path: pathlib.Path, capsy
     words = ["--prompt", "a", "--image", str(source), "--out", str(tmp_path / "out.gif")]
     assert main(["generate", "--model", str(folder), *words]) == 2
     assert "use --video" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("fps", "kept"), [("5", [0, 2]), ("10", [0, 1, 2, 3]), ("20", [0, 0, 1, 1, 2, 2, 3, 3])])
+def test_a_video_goes_on_at_the_rate_asked_for(
+    folder: pathlib.Path, tmp_path: pathlib.Path, fps: str, kept: list[int]
+) -> None:
+    source, out = tmp_path / "in.gif", tmp_path / "out.png"
+    start = np.arange(0, 160, 40, dtype=np.uint8)[:, None, None, None] + np.zeros((1, 32, 32, 3), np.uint8)
+    write_video(source, start, fps=10.0, scale=8)
+    words = ["--prompt", "a", "--video", str(source), "--fps", fps, "--out", str(out)]
+    assert main(["generate", "--model", str(folder), *words]) == 0
+    strip = read_video(out)[0][0, ::8, ::8]
+    np.testing.assert_array_equal(strip[:, : 32 * len(kept)], np.concatenate(list(start[kept]), axis=1))
+
+
+def test_a_stop_leaves_nothing_half_written(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """SIGTERM, as `timeout` and job schedulers send it, while frames are being written."""
+    words = ["generate", "--model", str(folder), "--prompt", "a", "--frames", "100000", "--out", f"{tmp_path}/a.mp4"]
+    with subprocess.Popen([sys.executable, "-m", "phenaki_jax.cli.main", *words], stderr=subprocess.PIPE) as process:
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate()[1].decode()
+    assert process.returncode == 130
+    assert "phenaki: interrupted" in told
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []

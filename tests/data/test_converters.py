@@ -85,6 +85,14 @@ def test_given_frames_that_leave_nothing_to_draw_are_refused() -> None:
         convert(TransformerFeatureConverter(), 3)
 
 
+def test_lengths_that_leave_a_time_step_in_part_are_refused() -> None:
+    assert convert(TransformerFeatureConverter(temporal_patch=2), 5)["prefix_frames"] == 3
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"1 \+ k \* 2 frames of a video .*found. .*4"):
+        convert(TokenizerFeatureConverter(temporal_patch=2), 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"1 \+ k \* 4 prefix_frames or none .*found. .*3"):
+        convert(TransformerFeatureConverter(temporal_patch=4), 5)
+
+
 def test_a_longer_text_is_cut() -> None:
     examples = task_examples(5).map(lambda example: {**example, "text_tokens": tf.range(2, 12)})
     (converted,) = tfds.as_numpy(TransformerFeatureConverter(apply_length_check=False)(examples, LENGTHS))

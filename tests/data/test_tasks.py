@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -232,3 +233,12 @@ def test_windows_that_cannot_be_are_refused(frames: int, options: dict, message:
     with pytest.raises(UserError, match=message) as error:
         tasks.video_text_task(**options).get_dataset({**LENGTHS, "video": frames})
     assert "\n" not in str(error.value)
+
+
+def test_a_dataset_of_which_a_file_is_absent_is_refused(dataset: SmallDataset, tmp_path: pathlib.Path) -> None:
+    copy = tmp_path / "tfds"
+    shutil.copytree(dataset.data_dir, copy)
+    sorted(copy.rglob("*video_32/*/*-train.tfrecord-*"))[1].unlink()
+    seqio.set_tfds_data_dir_override(str(copy))
+    with pytest.raises(UserError, match=r"found \d+ of \d+ train files in .*: copy the rest"):
+        read(tasks.video_text_task())

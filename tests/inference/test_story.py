@@ -82,6 +82,7 @@ def test_a_story_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
         ("{scenes: [{prompt: a}], sed: 1}", "unknown key 'sed'"),
         ("{scenes: [{prompt: a}, {prompt: ' '}]}", "scenes, item 2: found an empty prompt"),
         ("{scenes: [{prompt: yes}]}", "item 1, prompt: found True, expected text; put it in quotes"),
+        ("{scenes: [{prompt: 2020-13-45}]}", "story.yaml: month must be in 1..12; put prompts that look like dates"),
         ("{scenes: [{windows: 1}]}", "item 1: found no prompt"),
         ("{scenes: [{prompt: a, windows: 0}]}", "windows 0, expected 1 to 1000000"),
         ("{scenes: [{prompt: a, frames: -5}]}", "frames -5, expected 1 to 1000000"),

@@ -165,3 +165,11 @@ def test_a_file_without_frames_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="no frame"):
         write_video(tmp_path / "clip.mp4", moving_square()[:0], fps=8.0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preview_in_a_photo_is_no_second_frame(tmp_path: pathlib.Path) -> None:
+    photo, preview = (Image.fromarray(moving_square(1, side, side)[0]) for side in (64, 32))
+    photo.save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[preview])
+    frames, fps = read_video(tmp_path / "photo.jpg")
+    assert frames.shape == (1, 64, 64, 3)
+    assert fps is None

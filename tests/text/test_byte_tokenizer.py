@@ -40,6 +40,12 @@ def test_overlong_text_is_refused_with_its_length_and_the_limit() -> None:
     assert "\n" not in str(error.value)
 
 
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """As Python gives them to a program that was called with a Latin-1 word."""
+    with pytest.raises(UserError, match="bytes that are no UTF-8 text"):
+        ByteTokenizer().encode_batch([b"ch\xe2teau".decode("utf-8", "surrogateescape")], 16)
+
+
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_empty_text_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="empty prompt"):

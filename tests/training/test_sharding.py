@@ -23,6 +23,12 @@ def test_a_mesh_takes_all_devices_there_are() -> None:
     assert dict(MeshConfig(replica=2, model=2).make().shape) == {"replica": 2, "data": 1, "model": 2}
 
 
+@pytest.mark.parametrize("axes", [{"replica": 0}, {"model": -1}, {"data": 0}, {"data": -2}])
+def test_axes_without_a_device_are_refused(axes: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="of at least 1"):
+        MeshConfig(**axes)
+
+
 @pytest.mark.parametrize("mesh", [MeshConfig(data=3), MeshConfig(replica=3)])
 def test_a_mesh_of_other_devices_is_refused(mesh: MeshConfig) -> None:
     with pytest.raises(UserError, match="is not the 4 devices there are"):

@@ -75,15 +75,14 @@ def test_attention_is_bidirectional(params: dict, inputs: dict[str, jax.Array]) 
 def test_code_levels_share_what_codes_have_in_common(inputs: dict[str, jax.Array]) -> None:
     config = dataclasses.replace(CONFIG, code_levels=(4, 5))
     params = nn.unbox(MaskedTransformer(config).init(jax.random.key(2), **inputs))
-    # Code 6 is digit 2 of the first dimension and digit 1 of the second; raising those raises it above all others.
-    raised = params["params"]["digit_head"].at[:, jnp.array([2, 4 + 1])].set(0.0)
-    lowered = raised.at[:, jnp.array([0, 1, 3, 4, 6, 7, 8])].set(0.0)
-    head = jnp.zeros_like(params["params"]["head"])
-    only = {"params": {**params["params"], "digit_head": lowered.at[0, jnp.array([2, 5])].set(1.0), "head": head}}
-    logits = np.asarray(MaskedTransformer(config).apply(only, **inputs))
-    difference = logits[0, 0, 6]
-    shares_one = logits[0, 0, [2, 10, 14, 18, 4, 5, 7]]
-    np.testing.assert_allclose(shares_one, difference / 2, rtol=1e-5)
+    # Code 6 is level 2 of the first dimension and level 1 of the second; a head that reads these two alone.
+    head, digit_head = (jnp.zeros_like(params["params"][name]) for name in ("head", "digit_head"))
+    digit_head = digit_head.at[0, jnp.array([2, 4 + 1])].set(1.0)
+    only = {"params": {**params["params"], "digit_head": digit_head, "head": head}}
+    logits = np.abs(np.asarray(MaskedTransformer(config).apply(only, **inputs))[0, 0])
+    assert np.argmax(logits) == 6
+    np.testing.assert_allclose(logits[[2, 10, 14, 18, 4, 5, 7]], logits[6] / 2, rtol=1e-5)
+    np.testing.assert_array_equal(logits[[0, 1, 3, 8, 9, 11]], 0)
 
 
 def test_code_levels_that_are_another_codebook_are_refused() -> None:

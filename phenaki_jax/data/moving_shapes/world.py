@@ -45,10 +45,10 @@ GRID = 1 / 32
 SPEED = GRID
 # After a turn of 2 pi / n, which takes so many frames, a shape looks the same; shapes that never change are left out.
 TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
-TURN_FRAMES = 6
+TURN_FRAMES = 4
 GROWTH_RATE = 1.036
 # An arc of a sine over the frames of one bounce, on the grid.
-BOUNCE_HEIGHTS = (0 * GRID, 2 * GRID, 4 * GRID, 5 * GRID, 4 * GRID, 2 * GRID)
+BOUNCE_HEIGHTS = (0 * GRID, 3 * GRID, 5 * GRID, 3 * GRID)
 COLOR_CHANGE_FRAMES = 6
 RADII = (0.27, 0.30, 0.33)
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.21, 0.42
