@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -67,6 +68,30 @@ def make_folder(path: Path) -> Path:
             f"the folder {path} cannot be made ({reason_of(error)}): choose another place, or make room for it"
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def locked(folder: Path, refusal: str = "") -> Iterator[None]:
+    """Keeps a folder, made where it is not there, to one process at a time; the lock goes with the process.
+
+    Args:
+      folder: whose `.lock` is held.
+      refusal: what is told where another process holds it; where empty, that one is waited for.
+
+    Raises:
+      UserError: another process holds it, or the folder cannot be written to.
+    """
+    with told_unwritable(make_folder(folder) / ".lock"):
+        file = open(folder / ".lock", "w")  # noqa: SIM115  (closed below)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+        except BlockingIOError as error:
+            raise UserError(refusal) from error
+        except OSError:
+            # Some network file systems know no locks.
+            pass
+        yield
 
 
 def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:

@@ -2,11 +2,13 @@
 
 import errno
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.files import check_output, make_folder, told_unwritable, whole_file, write_text
+from phenaki_jax.files import check_output, locked, make_folder, told_unwritable, whole_file, write_text
 
 
 def test_what_cannot_be_written_is_told_with_what_to_do() -> None:
@@ -50,3 +52,15 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: pathlib.Path) -> None:
 def test_a_folder_that_takes_no_files_is_refused_early() -> None:
     with pytest.raises(UserError, match="/proc is not writable"):
         check_output("/proc/story.gif", (".gif",))
+
+
+def test_a_folder_that_another_process_holds_is_refused_until_that_one_ends(tmp_path: pathlib.Path) -> None:
+    holding = "import sys, pathlib; from phenaki_jax.files import locked\nwith locked(pathlib.Path(sys.argv[1])): "
+    command = [sys.executable, "-c", holding + "print(flush=True); input()", str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="wait for it"), locked(tmp_path / "run", "held: wait for it"):
+            pass
+        other.communicate(b"\n")
+    with locked(tmp_path / "run", "held: wait for it"):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     from phenaki_jax.cli.demonstration.settings import FULL, QUICK
     from phenaki_jax.cli.demonstration.stages import run_stages
+    from phenaki_jax.files import locked
 
-    if args.quick:
-        return run_stages(args.out or "quick_demo", QUICK, began)
-    return run_stages(args.out or "demo", FULL, began)
+    settings, usual = (QUICK, "quick_demo") if args.quick else (FULL, "demo")
+    out = Path(args.out or usual)
+    with locked(out, f"another demo is writing to {out}: wait for it, or name another folder with --out"):
+        return run_stages(out, settings, began)

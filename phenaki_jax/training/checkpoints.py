@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from phenaki_jax import __version__
 from phenaki_jax.errors import UserError, reason_of
-from phenaki_jax.files import make_folder, told_unwritable
+from phenaki_jax.files import locked, told_unwritable
 
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
@@ -38,7 +38,10 @@ class Checkpoints:
 
     def __init__(self, workdir: str | Path, keep: int = 2) -> None:
         self._workdir = Path(workdir).absolute()
-        make_folder(self._workdir)
+        self._held = contextlib.ExitStack()
+        if jax.process_index() == 0:
+            refusal = f"another training is writing to {workdir}: wait for it, or name another workdir"
+            self._held.enter_context(locked(self._workdir, refusal))
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
 
@@ -90,7 +93,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
-        with self._writing():
+        with self._held, self._writing():
             self._manager.close()
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:

@@ -140,12 +140,15 @@ def train(
     # Nothing is written before everything that could be refused has been read.
     if checkpoint_steps(workdir):
         checkpoints = Checkpoints(workdir)
-        state = checkpoints.restore(spec, feed, description)
-        if (found := int(state.step)) > schedule.steps:
-            raise UserError(
-                f"the checkpoint in {workdir} is of step {found}, expected at most {schedule.steps}, the steps of this "
-                "training: set more steps, or name another workdir"
-            )
+        with contextlib.ExitStack() as refused:
+            refused.callback(checkpoints.close)
+            state = checkpoints.restore(spec, feed, description)
+            if (found := int(state.step)) > schedule.steps:
+                raise UserError(
+                    f"the checkpoint in {workdir} is of step {found}, expected at most {schedule.steps}, the steps of "
+                    "this training: set more steps, or name another workdir"
+                )
+            refused.pop_all()
     else:
         begun = read_parameters_that_fit(initial_workdir, learner.describe()) if initial_workdir else None
         state = state_lib.initial_state(learner, transform, seed, spec, begun)

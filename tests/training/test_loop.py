@@ -1,5 +1,6 @@
 """The loop: what is resumed is what was never stopped, and what is broken is told in one line."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -133,6 +134,16 @@ def test_a_truncated_checkpoint_is_named(tokenizer_workdir: Path, tmp_path: Path
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(UserError, match="cannot be read"):
         checkpoints.read_params(workdir)
+
+
+def test_a_workdir_that_another_training_writes_to_is_refused(
+    tokenizer_learner: Learner, small: Training, tmp_path: Path
+) -> None:
+    with (
+        contextlib.closing(checkpoints.Checkpoints(tmp_path / "run")),
+        pytest.raises(UserError, match=r"another training is writing to .*run: wait for it, or name another workdir"),
+    ):
+        small.run(tokenizer_learner, tmp_path / "run")
 
 
 def test_a_missing_checkpoint_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import os
 import shutil
@@ -19,7 +18,7 @@ import tqdm
 from phenaki_jax.data.moving_shapes import examples, world
 from phenaki_jax.data.tensorflow_stack import tf, tfds
 from phenaki_jax.errors import UserError
-from phenaki_jax.files import make_folder, told_unwritable
+from phenaki_jax.files import locked, told_unwritable
 
 SIZES = (32, 64)
 MOST_SHARDS = 16
@@ -190,7 +189,7 @@ def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_example
     # What is there needs no lock, so that it may be on a disk that others cannot write to.
     if Path(MovingShapes(config=config, data_dir=data_dir, **numbers).data_dir).is_dir():
         return
-    with _lock(data_dir / MovingShapes.name / f".{config}.lock"):
+    with locked(data_dir / MovingShapes.name):
         builder = MovingShapes(config=config, data_dir=data_dir, **numbers)
         for leftover in Path(builder.data_dir).parent.glob("incomplete.*"):
             shutil.rmtree(leftover)
@@ -206,17 +205,6 @@ def _prepare_kind(data_dir: Path, config: str, train_examples: int, test_example
             ),
         ):
             builder.download_and_prepare(download_dir=downloads, download_config=download_config)
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Waits for other processes that make the same dataset; the lock goes with the process that holds it."""
-    make_folder(path.parent)
-    with told_unwritable(path):
-        path.touch()
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _in_words(numbers: dict[str, Any]) -> str:

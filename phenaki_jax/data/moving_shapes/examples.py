@@ -28,7 +28,7 @@ VIDEO_SEGMENTS = 3
 _EXAMPLES_PER_TASK = 64
 _MOST_WORKERS = 16
 # Few shapes turn, and a turning one looks like no other: it needs more practice.
-_TRAINING_WEIGHTS = {"turns": 2.0, "bounces": 1.5}
+_TRAINING_WEIGHTS = {"turns": 2.0}
 _FASTEST_COMPRESSION = 1
 _FRAMES_AT_ONCE = 6
 

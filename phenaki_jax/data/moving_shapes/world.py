@@ -43,12 +43,11 @@ SEGMENT_FRAMES = 12
 # A pixel of the smallest frames: where things stand and how far they go in a frame are whole multiples of it.
 GRID = 1 / 32
 SPEED = GRID
-# After a turn of 2 pi / n, which takes so many frames, a shape looks the same; shapes that never change are left out.
+# After a turn of 2 pi / n, which takes a segment, a shape looks the same; shapes that never change are left out.
 TURN_SYMMETRY = {"square": 4, "triangle": 3, "cross": 4}
-TURN_FRAMES = 4
 GROWTH_RATE = 1.036
 # An arc of a sine over the frames of one bounce, on the grid.
-BOUNCE_HEIGHTS = (0 * GRID, 3 * GRID, 5 * GRID, 3 * GRID)
+BOUNCE_HEIGHTS = (0 * GRID, 2 * GRID, 4 * GRID, 5 * GRID, 4 * GRID, 2 * GRID)
 COLOR_CHANGE_FRAMES = 6
 RADII = (0.27, 0.30, 0.33)
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.21, 0.42
@@ -114,7 +113,7 @@ def can_move(shape: str, motion: str) -> bool:
 
 def turn_rate(shape: str) -> float:
     """Radians by which a shape turns clockwise in a frame; infinite where no turn shows."""
-    return 2 * np.pi / TURN_SYMMETRY[shape] / TURN_FRAMES if shape in TURN_SYMMETRY else np.inf
+    return 2 * np.pi / TURN_SYMMETRY[shape] / SEGMENT_FRAMES if shape in TURN_SYMMETRY else np.inf
 
 
 def video_combinations() -> list[tuple[str, str, str]]:
