@@ -94,6 +94,16 @@ def locked(folder: Path, refusal: str = "") -> Iterator[None]:
         yield
 
 
+def check_parent(path: Path) -> None:
+    """Refuses a file or folder that has no folder to stand in.
+
+    Raises:
+      UserError: which folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
+
+
 def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
     """Refuses, before any work is done, a file that could not be written in the end.
 
@@ -103,8 +113,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{path}: found suffix {path.suffix!r}, expected one of {', '.join(suffixes)}; change the name")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
+    check_parent(path)
     if path.is_dir():
         raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
     try:

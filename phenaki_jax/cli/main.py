@@ -63,16 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reliable_interrupts() -> Iterator[None]:
     """Signals that nobody else handles or ignores, as shells do Ctrl-C in the background, become KeyboardInterrupt."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    ours = {number: handler for number, handler in usual.items() if signal.getsignal(number) == handler}
-    if threading.current_thread() is not threading.main_thread():
-        ours = {}
-    for number in ours:
-        signal.signal(number, raise_interrupt)
-    try:
+    with contextlib.ExitStack() as restored:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in usual.items():
+                if signal.getsignal(number) == handler:
+                    signal.signal(number, raise_interrupt)
+                    restored.callback(signal.signal, number, handler)
         yield
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:

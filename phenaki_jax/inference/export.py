@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from phenaki_jax import __version__
 from phenaki_jax.errors import UserError
-from phenaki_jax.files import told_unwritable
+from phenaki_jax.files import check_parent, told_unwritable
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import parameter_shapes
 from phenaki_jax.inference.plain_data import from_plain
@@ -168,8 +168,7 @@ def check_export_folder(folder: str | Path) -> None:
       UserError: it holds anything else than an exported model, or has no folder to stand in.
     """
     folder = Path(folder).absolute()
-    if not folder.parent.is_dir():
-        raise UserError(f"{folder}: found no folder {folder.parent}, expected one to write to; make it first")
+    check_parent(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a new name or an exported model; choose another name")
     held = {path.name for path in folder.iterdir()} if folder.exists() else set()

@@ -234,15 +234,15 @@ def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: 
     for index, batch in zip(range(schedule.eval_batches), feed, strict=False):
         metrics = eval_function(state, batch, np.int32(index))
         seen = metrics if seen is None else merge(seen, metrics)
-    values = {name: float(value) for name, value in seen.compute().items() if name != "gradient_norm"}
+    values = seen.compute()
     if not np.isfinite(values["loss"]):
         raise UserError(f"loss is {values['loss']} on test examples; lower learning_rate or clip")
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+    return _numbers({name: value for name, value in values.items() if name != "gradient_norm"})
 
 
 def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
     """The metrics as numbers; a loss or gradient that is not finite ends the training."""
-    values = {name: float(value) for name, value in seen.compute().items()}
+    values = seen.compute()
     broken = [name for name in ("loss", "gradient_norm") if not np.isfinite(values[name])]
     if broken:
         kept = checkpoint_steps(workdir)
@@ -250,7 +250,12 @@ def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
         raise UserError(
             f"{broken[0]} is {values[broken[0]]} at step {step}; {stays} with a lower learning_rate or a smaller clip"
         )
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+    return _numbers(values)
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    """Without what nothing was seen of, such as the loss of images where there were none."""
+    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
 
 
 @dataclasses.dataclass

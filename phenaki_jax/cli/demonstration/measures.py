@@ -73,7 +73,8 @@ def long_story(model: Phenaki, settings: DemoSettings) -> Figures:
     windows, anew = model.tell(story), model.tell(story)
     # The first two windows are compiled, one without and one with frames before it.
     for _ in range(2):
-        next(windows), next(anew)
+        next(windows)
+        next(anew)
     seconds, memory, first, last = [], [], [], []
     for number in range(2, 2 * half):
         seconds.append(_seconds_of_next(windows))
