@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -49,7 +50,9 @@ def rotate(
     features: Float[Array, "batch length heads kv"], angles: Float[Array, "#batch length pairs"]
 ) -> Float[Array, "batch length heads kv"]:
     """Turns each pair (i, i + kv/2) of a head's features by its angle; in float32."""
-    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
-    first, second = jnp.split(features.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+    # As tables: left to fuse, XLA on CPU computes a sine and a cosine anew for every feature that they turn.
+    cos, sin = jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))
+    cos, sin = jnp.tile(cos, 2)[..., None, :], jnp.concatenate([-sin, sin], axis=-1)[..., None, :]
+    wide = features.astype(jnp.float32)
+    turned = wide * cos + jnp.roll(wide, wide.shape[-1] // 2, axis=-1) * sin
     return turned.astype(features.dtype)

@@ -1,5 +1,6 @@
 """Every command explains itself, tells a mistake in one line with exit code 2, and leaves nothing behind."""
 
+import os
 import pathlib
 import shlex
 import signal
@@ -143,6 +144,22 @@ def test_ctrl_c_ends_a_story_that_is_being_written(folder: pathlib.Path, tmp_pat
     assert process.returncode == 130
     assert told == "phenaki: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a tunable of glibc")
+@pytest.mark.parametrize(("before", "after"), [({}, "glibc.malloc.hugetlb=1"), ({"GLIBC_TUNABLES": ""}, "")])
+def test_a_command_begins_with_large_pages_unless_told_otherwise(before: dict[str, str], after: str) -> None:
+    program = (
+        "import os, sys\n"
+        "from phenaki_jax.cli import main\n"
+        "main.main = lambda argv: print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])\n"
+        "main.run_process()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | before
+    command = [sys.executable, "-c", program, "a b", "--c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{after} ['a b', '--c']\n"
+    assert done.stderr == ""
 
 
 def test_gin_bindings_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

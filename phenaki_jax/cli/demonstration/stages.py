@@ -38,7 +38,7 @@ scenes:
     windows: 2
 """
 FPS = 8.0
-IMAGE_TEXT_LENGTH = 32
+IMAGE_TEXT_LENGTH = 26
 
 
 def run_stages(folder: str | Path, settings: DemoSettings, began: float) -> int:
