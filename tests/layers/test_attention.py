@@ -33,6 +33,14 @@ def test_rotated_products_depend_on_distance_alone() -> None:
     assert not np.allclose(products[0, 0], products[0, 1], rtol=1e-3)
 
 
+def test_pairs_are_turned_like_complex_numbers() -> None:
+    features = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
+    angles = jax.random.uniform(jax.random.key(1), (1, 3, 3), maxval=7.0)
+    turned = (features[..., :3] + 1j * features[..., 3:]) * jnp.exp(1j * angles)[:, :, None]
+    expected = jnp.concatenate([turned.real, turned.imag], axis=-1)
+    np.testing.assert_allclose(rotate(features, angles), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_every_axis_of_a_position_turns_some_pair() -> None:
     angles = rotary_angles(grid_positions(2, 2, 2), 16)
     here = angles[0]

@@ -53,3 +53,9 @@ def test_dropout_drops_only_while_training(params: dict) -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(UserError, match="width 8 over 3 heads must give an even whole number"):
         dataclasses.replace(CONFIG, heads=3)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_a_dropout_that_is_no_probability_is_refused(dropout: float) -> None:
+    with pytest.raises(UserError, match=f"dropout {dropout} must be at least 0 and below 1"):
+        dataclasses.replace(CONFIG, dropout=dropout)

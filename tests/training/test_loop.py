@@ -29,7 +29,7 @@ class Training:
     data: loop.DataConfig
     schedule: loop.Schedule
 
-    def run(self, learner: Learner, workdir: Path, **options: str) -> dict[str, float]:
+    def run(self, learner: Learner, workdir: Path, **options: Any) -> dict[str, float]:
         return loop.train(learner, self.optimizer, self.data, self.schedule, workdir, **options)
 
     def changed(self, part: str, **settings: Any) -> "Training":
@@ -230,4 +230,13 @@ def test_what_an_evaluation_would_stumble_over_is_told_before_the_first_step(
 ) -> None:
     with pytest.raises(UserError, match="the test split of moving_shapes_video_text is smaller than one batch of 16"):
         small.changed("data", batch_size=16).run(tokenizer_learner, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_out_of_range_is_refused(
+    tokenizer_learner: TokenizerLearner, small: Training, tmp_path: Path, seed: int
+) -> None:
+    with pytest.raises(UserError, match=f"found seed {seed}, expected 0 to 2147483647"):
+        small.run(tokenizer_learner, tmp_path / "run", seed=seed)
     assert not (tmp_path / "run").exists()

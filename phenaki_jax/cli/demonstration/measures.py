@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from phenaki_jax.cli.demonstration.memory import held_gib
 from phenaki_jax.cli.demonstration.settings import DemoSettings
 from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.data.moving_shapes.reader import read_clip
@@ -78,7 +77,7 @@ def long_story(model: Phenaki, settings: DemoSettings) -> Figures:
     seconds, memory, first, last = [], [], [], []
     for number in range(2, 2 * half):
         seconds.append(_seconds_of_next(windows))
-        memory.append(_memory_gib())
+        memory.append(held_gib())
         if number >= 2 * half - share:
             # The story's first windows once more, each beside one of the last: other programs disturb both alike.
             last.append(seconds[-1])
@@ -95,14 +94,6 @@ def _seconds_of_next(windows: Iterator[Any]) -> float:
     began = time.perf_counter()
     next(windows)
     return time.perf_counter() - began
-
-
-def _memory_gib() -> float:
-    """What this process holds in memory now, where the system says so; the most it ever held elsewhere."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _segments(combinations: Sequence[tuple[str, str, str]], seed: int) -> list[world.Segment]:

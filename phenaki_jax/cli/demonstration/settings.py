@@ -30,8 +30,8 @@ class DemoSettings:
     train_images: int = 8000
     test_images: int = 96
     tokenizer_steps: int = 1300
-    image_steps: int = 1000
-    transformer_steps: int = 1300
+    image_steps: int = 900
+    transformer_steps: int = 1250
     batch_size: int = 16
     clips_per_combination: int = 8
     clips_per_transfer: int = 2

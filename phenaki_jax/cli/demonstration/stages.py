@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from phenaki_jax.cli.demonstration import measures, report
+from phenaki_jax.cli.demonstration.memory import peak_gib
 from phenaki_jax.cli.demonstration.settings import DemoSettings
 from phenaki_jax.cli.export import export_checkpoint
 from phenaki_jax.data.moving_shapes.builder import prepare
@@ -220,14 +220,9 @@ def _read_times(out: Path) -> dict[str, Any]:
 def _add_time(out: Path, name: str, seconds: float, *, done: bool) -> None:
     times = _read_times(out)
     before = times.get(name, {"seconds": 0.0, "peak_memory_gib": 0.0})
-    peak = max(before["peak_memory_gib"], _peak_memory_gib())
+    peak = max(before["peak_memory_gib"], peak_gib())
     times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": peak, "done": done}
     _write_json(out / "times.json", times)
-
-
-def _peak_memory_gib() -> float:
-    """The most that this process held; those that draw the dataset are small."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _write_json(file: Path, value: Any) -> None:
