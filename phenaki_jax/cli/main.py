@@ -107,7 +107,8 @@ def _begin_with_large_pages() -> None:
     """
     if sys.platform == "linux" and sys.executable and _TUNABLES not in os.environ:
         os.environ[_TUNABLES] = "glibc.malloc.hugetlb=1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        with contextlib.suppress(OSError):  # then it goes on as it is
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run_process(argv: Sequence[str] | None = None) -> NoReturn:
