@@ -22,6 +22,8 @@ from phenaki_jax.errors import UserError, reason_of
 
 _CONVERTERS = {"tokenizer": TokenizerFeatureConverter, "transformer": TransformerFeatureConverter}
 _BATCHES_AHEAD = 2
+# How many calls of a map tf.data makes at once at most where nothing is tuned.
+_CORES_USED_UNTUNED = 16
 _SETTINGS_FILE = "feed.json"
 
 
@@ -251,7 +253,11 @@ def _dataset(
             trim_output_features=False,
         )
     dataset = feature_converter(dataset, {name: lengths[name] for name in feature_converter.TASK_FEATURES})
-    return dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+    dataset = dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+    options = tf.data.Options()
+    # So few cores are all used from the start, and letting go of a dataset that is tuned takes up to half a minute.
+    options.autotune.enabled = (os.cpu_count() or 1) > _CORES_USED_UNTUNED
+    return dataset.with_options(options)
 
 
 @contextlib.contextmanager
