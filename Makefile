@@ -19,7 +19,7 @@ LINT_IMPORTS := $(VENV)/bin/lint-imports
 READY := $(VENV)/.phenaki_jax-installed
 endif
 
-# Large pages for what malloc gives out, which XLA on CPU is a sixth faster with; the phenaki command asks for them too.
+# Large pages for what malloc gives out, which XLA on CPU is up to a seventh faster with; the phenaki command asks for them too.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 BENCH_VENV = .bench/$(BENCH)

@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
     from phenaki_jax.files import check_output
     from phenaki_jax.inference import Phenaki
     from phenaki_jax.inference.story import plan_windows, read_story, tell_stories
-    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, read_video
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps, read_video
 
     paths = [check_output(path, OUTPUT_SUFFIXES) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
     if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
-    if args.fps is not None and not (math.isfinite(args.fps) and args.fps > 0):
-        raise UserError(f"found --fps {args.fps:g}, expected a number above 0, such as --fps 8")
+    if args.fps is not None:
+        check_fps(args.fps)
     if args.story and (args.frames is not None or args.seconds is not None):
         raise UserError(
             "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"

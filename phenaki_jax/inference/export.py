@@ -28,6 +28,7 @@ from phenaki_jax.files import check_parent, told_unwritable
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import parameter_shapes
 from phenaki_jax.inference.plain_data import from_plain
+from phenaki_jax.inference.video_files import check_fps
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -62,6 +63,7 @@ class ModelMetadata:
         Raises:
           UserError: says what was found and what is possible.
         """
+        check_fps(self.fps)
         if self.prefix_frames:
             tokenizer.times(self.prefix_frames)
         if self.prefix_frames >= tokenizer.frames:

@@ -134,6 +134,16 @@ def write_video(
         writer.append(frames)
 
 
+def check_fps(fps: float) -> None:
+    """Refuses a rate that no video file can have; the delay of a GIF's frame is at most 655 seconds.
+
+    Raises:
+      UserError: says what was found and what is possible.
+    """
+    if not 0.01 <= fps <= 1000:
+        raise UserError(f"found {fps:g} frames per second, expected 0.01 to 1000, such as --fps 8")
+
+
 class VideoWriter:
     """A file that frames are appended to as they come; it appears when it is complete.
 
@@ -152,8 +162,7 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, fps: float, scale: int | None = None) -> None:
         self._path = check_output(path, OUTPUT_SUFFIXES)
-        if not 0 < fps <= 1000:
-            raise UserError(f"found {fps} frames per second, expected more than 0 and at most 1000; 8 is usual")
+        check_fps(fps)
         if scale is not None and scale < 1:
             raise UserError(f"found scale {scale}, expected at least 1")
         self._fps = fps

@@ -127,8 +127,8 @@ def train(
     mesh_config = mesh_config or MeshConfig()
     for settings in (learner, optimizer, data, schedule, mesh_config):
         check_types(settings)
-    if not 0 <= seed < 2**31:
-        raise UserError(f"found seed {seed}, expected 0 to {2**31 - 1}")
+    if type(seed) is not int or not 0 <= seed < 2**31:
+        raise UserError(f"found seed {seed!r}, expected 0 to {2**31 - 1}")
     mesh = mesh_config.make()
     feed = data.feed(learner, mesh, seed, train=True)
     _check_videos(feed, learner, data.mixture)

@@ -30,8 +30,15 @@ def run(
     """
     configure(gin_files, gin_bindings)
     try:
+        bindings = gin.get_bindings(loop.train)
+    except TypeError as error:
+        said, _, where = " ".join(str(error).split()).partition(" In call to configurable ")
+        raise UserError(
+            f"gin configuration: found a value of a wrong type ({said}) in {where}; see the run file"
+        ) from error
+    try:
         if dry_run:
-            _describe(gin.get_bindings(loop.train))
+            _describe(bindings)
             return {}
         return gin.get_configurable(loop.train)(workdir=workdir, configuration=gin.config_str(max_line_length=120))
     except (UserError, OSError) as error:

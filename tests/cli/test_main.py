@@ -147,19 +147,54 @@ def test_ctrl_c_ends_a_story_that_is_being_written(folder: pathlib.Path, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a tunable of glibc")
-@pytest.mark.parametrize(("before", "after"), [({}, "glibc.malloc.hugetlb=1"), ({"GLIBC_TUNABLES": ""}, "")])
-def test_a_command_begins_with_large_pages_unless_told_otherwise(before: dict[str, str], after: str) -> None:
-    program = (
-        "import os, sys\n"
-        "from phenaki_jax.cli import main\n"
-        "main.main = lambda argv: print(os.environ['GLIBC_TUNABLES'], sys.argv[1:])\n"
-        "main.run_process()"
+@pytest.mark.parametrize("program", [["-m", "phenaki_jax.cli.main"], ["-m", "phenaki_jax.train"]])
+@pytest.mark.parametrize(
+    ("before", "forgetful", "begun"),
+    [
+        ({}, "", ["None", "glibc.malloc.hugetlb=1"]),
+        ({}, "GLIBC_TUNABLES", ["None"] * 2),
+        ({"GLIBC_TUNABLES": ""}, "", [""]),
+    ],
+)
+def test_a_command_begins_anew_with_large_pages_at_most_once(
+    program: list[str], before: dict[str, str], forgetful: str, begun: list[str], tmp_path: pathlib.Path
+) -> None:
+    """Each interpreter tells the variable as it begins; one is of a system that forgets it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nos.environ.pop({forgetful!r}, None)\nprint(os.environ.get('GLIBC_TUNABLES'), file=sys.stderr)"
     )
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | before
-    command = [sys.executable, "-c", program, "a b", "--c"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == f"{after} ['a b', '--c']\n"
-    assert done.stderr == ""
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, [environment.get("PYTHONPATH")])])
+    command = [sys.executable, *program, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
+    assert done.stdout.startswith("usage: phenaki")
+    assert done.stderr.splitlines() == begun
+
+
+def test_a_program_of_its_own_is_not_begun_anew() -> None:
+    program = (
+        "print('begun', flush=True)\nfrom phenaki_jax.cli.main import run_process\nrun_process(['inspect', '/none'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-"], input=program, capture_output=True, text=True, check=False, env=environment, timeout=60
+    )
+    assert (done.stdout, done.returncode) == ("begun\n", 2)
+
+
+def test_a_signal_while_modules_are_loaded_ends_the_process_at_once(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "slow_module.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from phenaki_jax.cli import main\n"
+        "def run(command): import slow_module\n"
+        "main._module = run\n"
+        "main.run_process(['inspect', 'x'])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "phenaki: interrupted\n", 130)
 
 
 def test_gin_bindings_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
