@@ -115,6 +115,8 @@ class Feed:
             unfinished.rename(place)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the folder of this step stays where it holds a position
+                place.parent.rmdir()
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote, in this process or another.

@@ -56,13 +56,16 @@ def read_video(path: str | Path) -> tuple[UInt8[np.ndarray, "frames height width
 
 def _read_with_ffmpeg(path: Path) -> tuple[np.ndarray, float | None]:
     """Reads what ffmpeg writes to a pipe: a PPM picture, which is a short header and raw pixels, for each frame."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostats", "-i", str(path), "-f", "image2pipe", "-c:v", "ppm", "-"]
+    # With -xerror the first damaged packet ends it, where it would leave frames out.
+    reading = ["-nostats", "-xerror", "-i", str(path), "-f", "image2pipe", "-c:v", "ppm", "-"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *reading]
     # The readers of imageio_ffmpeg fork, which a process that runs JAX must not.
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, process_group=0)
     said = done.stderr.decode(errors="replace")
     header = re.match(rb"P6\s(\d+)\s(\d+)\s255\s", done.stdout)
     if done.returncode or header is None:
-        raise ValueError((said.strip().splitlines() or ["it holds no frame"])[-1])
+        last = (said.strip().splitlines() or ["it holds no frame"])[-1]
+        raise ValueError(re.sub(r"\[[^]]* @ 0x\w+\] ", "", last))
     width, height = map(int, header.groups())
     pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, header.end() + height * width * 3)
     rate = re.search(r"([\d.]+) (?:fps|tbr)", said)

@@ -1,5 +1,6 @@
 """Batches on a mesh: their shapes and shares, the order they come in, and resuming exactly where they stopped."""
 
+import errno
 import json
 import os
 import pathlib
@@ -136,6 +137,19 @@ def test_saving_does_not_disturb_and_replaces_what_was_saved(
     resumed.restore(tmp_path)
     assert_equal(take(resumed, 3), undisturbed[3:])
     assert [path.name for path in tmp_path.iterdir()] == ["process_0_of_1"]
+
+
+def test_a_position_that_cannot_be_written_leaves_nothing(
+    dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    feed = feed_of(dataset, mesh)
+    monkeypatch.setattr(json, "dumps", full)
+    with pytest.raises(OSError, match="No space left"):
+        feed.save(tmp_path / "20")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_feed_resumes_on_other_devices(dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path) -> None:

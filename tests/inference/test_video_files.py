@@ -145,6 +145,15 @@ def test_cut_off_pictures_are_refused(tmp_path: pathlib.Path) -> None:
         read_video(file)
 
 
+def test_a_video_of_which_the_end_is_missing_is_refused(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "clip.mp4"
+    write_video(file, np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8), 8.0)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    with pytest.raises(UserError, match=r"clip.mp4 cannot be read .*expected a whole .mp4 file") as error:
+        read_video(file)
+    assert " @ 0x" not in str(error.value)
+
+
 @pytest.mark.parametrize(("name", "message"), [("none.mp4", "found no file"), ("clip.txt", "found suffix '.txt'")])
 def test_files_that_are_no_videos_are_refused(tmp_path: pathlib.Path, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
