@@ -30,20 +30,17 @@ def run(
     """
     configure(gin_files, gin_bindings)
     try:
-        bindings = gin.get_bindings(loop.train)
-    except TypeError as error:
-        said, _, where = " ".join(str(error).split()).partition(" In call to configurable ")
-        raise UserError(
-            f"gin configuration: found a value of a wrong type ({said}) in {where}; see the run file"
-        ) from error
-    try:
-        if dry_run:
-            _describe(bindings)
-            return {}
-        return gin.get_configurable(loop.train)(workdir=workdir, configuration=gin.config_str(max_line_length=120))
-    except (UserError, OSError) as error:
+        settings = gin.get_bindings(loop.train)
+    except (UserError, TypeError) as error:
         # Gin adds to an error in whose call it came up.
-        raise UserError(str(error).partition("\n  In call to configurable")[0]) from error
+        said, _, where = " ".join(str(error).split()).partition(" In call to configurable ")
+        if isinstance(error, TypeError):
+            said = f"gin configuration: found a value of a wrong type ({said}) in {where}; see the run file"
+        raise UserError(said) from error
+    if dry_run:
+        _describe(settings)
+        return {}
+    return loop.train(**settings, workdir=workdir, configuration=gin.config_str(max_line_length=120))
 
 
 def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
