@@ -16,17 +16,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the training's folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder, or an exported model to replace")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the last one")
+    parser.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the average of the parameters over the steps, where the training made one, or the last ones as they are",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns 0."""
-    step = export_checkpoint(args.workdir, args.out, args.step)
+    step = export_checkpoint(args.workdir, args.out, args.step, average=args.ema)
     print(f"exported step {step} of {args.workdir} to {args.out}")
     return 0
 
 
-def export_checkpoint(workdir: str | Path, out: str | Path, step: int | None = None) -> int:
+def export_checkpoint(workdir: str | Path, out: str | Path, step: int | None = None, *, average: bool = True) -> int:
     """Exports a training's checkpoint of this step, or its last one, and returns which it was.
+
+    Args:
+      workdir: folder of the training.
+      out: folder of the exported model.
+      step: of the checkpoint; None for the last one.
+      average: whether averages over the steps stand in for the parameters, where the training made them.
 
     Raises:
       UserError: there is no such checkpoint, it is damaged, or the folder cannot be written.
@@ -42,8 +54,9 @@ def export_checkpoint(workdir: str | Path, out: str | Path, step: int | None = N
     description = checkpoints.read_description(workdir, step)
     models = ("tokenizer", "text", "transformer") if description["kind"] == "transformer" else ("tokenizer",)
     config = config_from_plain({name: description[name] for name in models}, str(checkpoint))
-    read = checkpoints.read_params(workdir, step)
-    params = read["params"] | read["frozen"] if description["kind"] == "transformer" else {"tokenizer": read["params"]}
+    read = checkpoints.read_params(workdir, step, average=average)
+    everything = read["params"] | read["frozen"]
+    params = {name: everything[name] for name in models}
     rest = {name: value for name, value in description.items() if name not in (*models, "sampling")}
     known = {"trained_on": {"workdir": str(workdir), "step": step, **rest}}
     if "sampling" in description:

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from phenaki_jax.files import check_output
     from phenaki_jax.inference import Phenaki
     from phenaki_jax.inference.story import plan_windows, read_story, tell_stories
-    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps, read_video
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps
+    from phenaki_jax.inference.video_reader import read_video
 
     paths = [check_output(path, OUTPUT_SUFFIXES) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
     if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):

@@ -10,7 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = (
         "Writes a video, cropped and resized to the model's frames, beside its reconstruction through the tokens, and\n"
-        "prints the peak signal-to-noise ratio. Frames at the end that fill no token are dropped."
+        "prints the peak signal-to-noise ratio. The video may have any length: a few frames at a time are in memory\n"
+        "(all of them where a .gif or .png is written). Frames at the end that fill no token are dropped."
     )
     parser.epilog = "example:\n  phenaki reconstruct --model model --video clip.mp4 --out both.mp4"
     parser.add_argument("--model", required=True, metavar="DIR", help="an exported model, or an exported tokenizer")
@@ -20,30 +21,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reconstructs; returns 0."""
+    """Reconstructs, a few frames at a time; returns 0."""
+    import sys
+
     from phenaki_jax.files import check_output
-    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, fit_frames, read_video, write_video
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, square_frames
+    from phenaki_jax.inference.video_reader import chunks_of, open_video
 
     check_output(args.out, OUTPUT_SUFFIXES)
-    frames, fps = read_video(args.video)
+    with open_video(args.video) as source:
+        import numpy as np
+        from tqdm import tqdm
 
-    import jax.numpy as jnp
-    import numpy as np
+        from phenaki_jax.inference import Phenaki
+        from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder
 
-    from phenaki_jax.evaluation.metrics import psnr
-    from phenaki_jax.inference import Phenaki
-    from phenaki_jax.layers import pixels
-
-    model = Phenaki.load(args.model)
-    video = fit_frames(frames, model.tokenizer, trim=True)
-    reconstruction = model.reconstruct(video)
-    original, shown = (pixels.to_float(jnp.asarray(each[None])) for each in (video, reconstruction))
-    decibels = float(psnr(original, shown, jnp.ones((1, len(video)), bool))[0])
-    write_video(args.out, np.concatenate([video, reconstruction], axis=2), fps or model.metadata.fps)
-    found = {"file": args.out, "frames": len(video), "frames_found": len(frames), "psnr_db": decibels}
+        model = Phenaki.load(args.model)
+        config, params = model.tokenizer, model.params["tokenizer"]
+        encoder, decoder = StreamEncoder(config, params), StreamDecoder(config, params)
+        later = max(config.frames - 1, config.temporal_patch)
+        found, error = 0, 0.0
+        with (
+            VideoWriter(args.out, source.fps or model.metadata.fps) as writer,
+            tqdm(unit="frame", disable=not sys.stderr.isatty()) as progress,
+        ):
+            for frames in chunks_of(source.frames, 1 + later, later):
+                found += len(frames)
+                whole = config.whole_part(len(frames), begins=not encoder.frames)
+                if not whole:
+                    continue
+                video = square_frames(frames[:whole], config.frame_size)
+                reconstruction = decoder.decode(encoder.encode(video[None]))[0]
+                error += float(np.mean(np.square(video.astype(np.float64) - reconstruction), axis=(1, 2, 3)).sum())
+                writer.append(np.concatenate([video, reconstruction], axis=2))
+                progress.update(whole)
+    decibels = 10 * float(np.log10(255**2 / max(error / encoder.frames, 1e-10 * 255**2)))
+    told = {"file": args.out, "frames": encoder.frames, "frames_found": found, "psnr_db": decibels}
     if args.json:
-        print(json.dumps({**found, "model": args.model}))
+        print(json.dumps({**told, "model": args.model}))
     else:
-        dropped = "" if len(video) == len(frames) else f" of {len(frames)}, as the others fill no token"
-        print(f"{args.out}: {len(video)} frames{dropped}, PSNR {decibels:.2f} dB")
+        dropped = "" if encoder.frames == found else f" of {found}, as the others fill no token"
+        print(f"{args.out}: {encoder.frames} frames{dropped}, PSNR {decibels:.2f} dB")
     return 0

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
-import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import jax
 from jax.sharding import NamedSharding
 
 from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter
+from phenaki_jax.data.position import restore_position, save_position
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, reason_of
@@ -24,7 +22,6 @@ _CONVERTERS = {"tokenizer": TokenizerFeatureConverter, "transformer": Transforme
 _BATCHES_AHEAD = 2
 # How many calls of a map tf.data makes at once at most where nothing is tuned.
 _CORES_USED_UNTUNED = 16
-_SETTINGS_FILE = "feed.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +53,39 @@ class FeedSettings:
     repeat: bool
 
 
-class Feed:
-    """An iterator over batches, dicts of global arrays whose first axis is sharded over devices.
+class Feed(abc.ABC):
+    """An iterator over batches, dicts of global arrays whose first axis is sharded over devices, with a position."""
+
+    def __iter__(self) -> Feed:
+        return self
+
+    @abc.abstractmethod
+    def __next__(self) -> dict[str, jax.Array]:
+        """The next batch.
+
+        Raises:
+          StopIteration: the examples have ended.
+          UserError: an example is damaged, or not what its task says.
+        """
+
+    @abc.abstractmethod
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the position, so that a feed restored from it yields the batches that this one would yield next.
+
+        Every process calls this and writes a subfolder of its own, which appears complete or not at all.
+        """
+
+    @abc.abstractmethod
+    def restore(self, folder: str | os.PathLike[str]) -> None:
+        """Continues from a position that `save` wrote, in this process or another.
+
+        Raises:
+          UserError: there is no such position, or it is of a feed with other settings or another number of processes.
+        """
+
+
+class MixtureFeed(Feed):
+    """Batches of one mixture, all of one shape, `batch_spec`; a last one that is not full is left out.
 
     Args:
       dataset: this process's share of every batch.
@@ -69,8 +97,9 @@ class Feed:
     def __init__(
         self, dataset: tf.data.Dataset, settings: FeedSettings, sharding: NamedSharding, shard: seqio.ShardInfo
     ) -> None:
-        self._settings, self._sharding, self._shard = settings, sharding, shard
-        self._iterator = iter(dataset)
+        self.settings, self._sharding = settings, sharding
+        self.iterator = iter(dataset)
+        self.identity = {**dataclasses.asdict(settings), "share": f"{shard.index} of {shard.num_shards}"}
         self.batch_spec: dict[str, jax.ShapeDtypeStruct] = {
             name: jax.ShapeDtypeStruct(
                 (settings.batch_size, *spec.shape[1:]), spec.dtype.as_numpy_dtype, sharding=sharding
@@ -78,20 +107,13 @@ class Feed:
             for name, spec in dataset.element_spec.items()
         }
 
-    def __iter__(self) -> Feed:
-        return self
-
     def __next__(self) -> dict[str, jax.Array]:
-        """The next batch; StopIteration when the examples have ended, a last batch that is not full left out.
-
-        Raises:
-          UserError: an example is damaged, or not what its task says.
-        """
+        """The next batch."""
         try:
-            batch = next(self._iterator)
+            batch = next(self.iterator)
         except tf.errors.OpError as error:
             raise UserError(
-                f"the {self._settings.split} examples of {self._settings.mixture} cannot be read "
+                f"the {self.settings.split} examples of {self.settings.mixture} cannot be read "
                 f"({reason_of(error)}); see whether their files are whole and their features as the task says"
             ) from error
         return {
@@ -100,51 +122,12 @@ class Feed:
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the position, so that a feed restored from it yields the batches that this one would yield next.
-
-        Every process calls this and writes a subfolder of its own, which appears complete or not at all.
-        """
-        place = _folder_of_process(folder)
-        unfinished = place.with_name(f"{place.name}.incomplete")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        try:
-            tf.train.Checkpoint(iterator=self._iterator).write(str(unfinished / "iterator"))
-            (unfinished / _SETTINGS_FILE).write_text(json.dumps(self._identity(), indent=2))
-            shutil.rmtree(place, ignore_errors=True)
-            unfinished.rename(place)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            with contextlib.suppress(OSError):  # the folder of this step stays where it holds a position
-                place.parent.rmdir()
+        """Writes the position; see `Feed.save`."""
+        save_position(folder, [self.iterator], self.identity)
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
-        """Continues from a position that `save` wrote, in this process or another.
-
-        Raises:
-          UserError: there is no such position, or it is of a feed with other settings or another number of processes.
-        """
-        place = _folder_of_process(folder)
-        if not (place / _SETTINGS_FILE).exists():
-            found = ", ".join(sorted(path.name for path in Path(folder).glob("process_*"))) or "nothing"
-            raise UserError(
-                f"found {found} in {folder}, expected {place.name}: a feed resumes in as many processes as before"
-            )
-        saved, wanted = json.loads((place / _SETTINGS_FILE).read_text()), self._identity()
-        if differing := [name for name in wanted if saved.get(name) != wanted[name]]:
-            differences = ", ".join(f"{name}={saved.get(name)!r}, not {wanted[name]!r}" for name in differing)
-            raise UserError(
-                f"found a position in {place} with {differences}: resume with the settings it was saved with"
-            )
-        tf.train.Checkpoint(iterator=self._iterator).read(str(place / "iterator")).assert_consumed()
-
-    def _identity(self) -> dict[str, Any]:
-        share = f"{self._shard.index} of {self._shard.num_shards}"
-        return {**dataclasses.asdict(self._settings), "share": share}
-
-
-def _folder_of_process(folder: str | os.PathLike[str]) -> Path:
-    return Path(folder) / f"process_{jax.process_index()}_of_{jax.process_count()}"
+        """Continues from a position that `save` wrote; see `Feed.restore`."""
+        restore_position(folder, [self.iterator], self.identity)
 
 
 def make_feed(
@@ -161,7 +144,7 @@ def make_feed(
     temporal_patch: int = 1,
     shuffle: bool = True,
     repeat: bool = True,
-) -> Feed:
+) -> MixtureFeed:
     """A feed of one mixture for all devices that its batches are divided over.
 
     Args:
@@ -200,9 +183,9 @@ def make_feed(
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(_CONVERTERS)}")
     if split not in provider.splits:
         raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}")
-    shard = _share_of_process(sharding, batch_size)
+    shard = _share_of_process(sharding, settings)
     dataset = _dataset(provider, settings, shard, os.fspath(data_dir))
-    return Feed(dataset, settings, sharding, shard)
+    return MixtureFeed(dataset, settings, sharding, shard)
 
 
 def _provider(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqio.Task:
@@ -218,13 +201,14 @@ def _provider(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqi
     return seqio.get_mixture_or_task(mixture)
 
 
-def _share_of_process(sharding: NamedSharding, batch_size: int) -> seqio.ShardInfo:
+def _share_of_process(sharding: NamedSharding, settings: FeedSettings) -> seqio.ShardInfo:
     """Which of how many equal shares of a batch this process loads; processes that hold the same rows share one."""
+    batch_size = settings.batch_size
     ways = len(set(map(str, sharding.devices_indices_map((sharding.num_devices,)).values())))
     if batch_size < 1 or batch_size % ways:
         raise UserError(
             f"found batch_size {batch_size}, expected a multiple of {ways}, the devices that batches are divided over: "
-            f"set it to {max(1, round(batch_size / ways)) * ways}"
+            f"set that of {settings.mixture} to {max(1, round(batch_size / ways)) * ways}"
         )
     rows: dict[int, set[int]] = {}
     pieces: Mapping[jax.Device, tuple[slice, ...]] = sharding.devices_indices_map((batch_size,))

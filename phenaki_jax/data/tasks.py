@@ -1,8 +1,12 @@
 """The seqio tasks and mixtures of `moving_shapes`; importing this module registers them.
 
-    moving_shapes_video_text    moving_shapes_video_text_64    a window of a clip and a caption of its new frames
-    moving_shapes_image_text    moving_shapes_image_text_64    an image and its caption
-    moving_shapes_joint         moving_shapes_joint_64         80 % of the first, 20 % of the second
+    moving_shapes_video_text                a window of a clip and a caption of its new frames
+    moving_shapes_video_text_any_length     a window of 3, 5, 7... frames, up to those asked for
+    moving_shapes_image_text                an image and its caption
+    moving_shapes_joint                     80 % of the first, 20 % images
+    moving_shapes_joint_any_length          80 % of the second, 20 % images
+
+These are of 32 px; at 64 px their names end in "_64".
 
 Their output features are `video` uint8 [frames, size, size, 3], `text_tokens` int32 [length], ended, with the ids of
 `phenaki_jax.text.byte_tokenizer`, and `prefix_frames` int32 [1]: how many of the first frames are given, and the rest
@@ -27,6 +31,8 @@ OUTPUT_FEATURES = {
     "prefix_frames": seqio.ContinuousFeature(dtype=tf.int32, rank=1),
 }
 VIDEO_RATE = 0.8
+# Of the tasks of any length: frames from one length to the next, as many as those of a later token of the models.
+LENGTH_STEP = 2
 SHUFFLE_BUFFER = 1024
 
 # A colour changes over the first frames of its segment; a window that begins later than this shows too little of it.
@@ -114,7 +120,9 @@ class EncodedExamples(seqio.DataSource):
         return dataset.map(lambda record: {"record": record})
 
 
-def video_text_task(size: int = 32, *, prefix_probability: float = 0.5, prefix_frames: int = 5) -> seqio.Task:
+def video_text_task(
+    size: int = 32, *, prefix_probability: float = 0.5, prefix_frames: int = 5, length_step: int | None = None
+) -> seqio.Task:
     """Windows of clips with a caption of their new frames, all of which are of one segment.
 
     An opening is a window within a segment. A continuation begins with given frames, which may be of the segment
@@ -124,20 +132,31 @@ def video_text_task(size: int = 32, *, prefix_probability: float = 0.5, prefix_f
       size: the frame's side in pixels.
       prefix_probability: how many of the windows are continuations, from 0 to 1.
       prefix_frames: given frames of a continuation.
+      length_step: where None, windows have all the frames that are asked for; else 1 + k * length_step, any k from 1
+        whose frames are no more than those asked for, and more than the given ones, as likely as another.
     """
     windows = functools.partial(
-        _windows_of_clips, size=size, prefix_probability=prefix_probability, prefix_frames=prefix_frames
+        _windows_of_clips,
+        size=size,
+        prefix_probability=prefix_probability,
+        prefix_frames=prefix_frames,
+        length_step=length_step,
     )
-    return _task("video", size, windows)
+    return _task("video", _name("video_text", size, any_length=length_step is not None), size, windows)
 
 
 def image_text_task(size: int = 32) -> seqio.Task:
     """Images, one frame each, with a caption."""
-    return _task("image", size, functools.partial(_image, size=size))
+    return _task("image", _name("image_text", size), size, functools.partial(_image, size=size))
 
 
 def joint_mixture(
-    size: int = 32, *, video_rate: float = VIDEO_RATE, prefix_probability: float = 0.5, prefix_frames: int = 5
+    size: int = 32,
+    *,
+    video_rate: float = VIDEO_RATE,
+    prefix_probability: float = 0.5,
+    prefix_frames: int = 5,
+    length_step: int | None = None,
 ) -> seqio.Mixture:
     """Video-text and image-text examples; the arguments are those of `video_text_task`.
 
@@ -146,30 +165,33 @@ def joint_mixture(
       video_rate: how many of the examples are videos, from 0 to 1.
       prefix_probability: how many of the videos are continuations, from 0 to 1.
       prefix_frames: given frames of a continuation.
+      length_step: of the videos' lengths, where they differ.
     """
-    videos = video_text_task(size, prefix_probability=prefix_probability, prefix_frames=prefix_frames)
+    videos = video_text_task(
+        size, prefix_probability=prefix_probability, prefix_frames=prefix_frames, length_step=length_step
+    )
     rates = [(videos, video_rate), (image_text_task(size), 1 - video_rate)]
-    return seqio.Mixture(_name("joint", size), rates)
+    return seqio.Mixture(_name("joint", size, any_length=length_step is not None), rates)
 
 
 def register() -> None:
     """Makes the tasks and mixtures known to seqio by name, once."""
     for size in SIZES:
-        for task in (video_text_task(size), image_text_task(size)):
+        for task in (video_text_task(size), video_text_task(size, length_step=LENGTH_STEP), image_text_task(size)):
             if task.name not in seqio.TaskRegistry.names():
                 seqio.TaskRegistry.add_provider(task.name, task)
-        mixture = joint_mixture(size)
-        if mixture.name not in seqio.MixtureRegistry.names():
-            seqio.MixtureRegistry.add_provider(mixture.name, mixture)
+        for mixture in (joint_mixture(size), joint_mixture(size, length_step=LENGTH_STEP)):
+            if mixture.name not in seqio.MixtureRegistry.names():
+                seqio.MixtureRegistry.add_provider(mixture.name, mixture)
 
 
-def _name(what: str, size: int) -> str:
-    return f"{MovingShapes.name}_{what}" + ("" if size == SIZES[0] else f"_{size}")
+def _name(what: str, size: int, *, any_length: bool = False) -> str:
+    return f"{MovingShapes.name}_{what}" + "_any_length" * any_length + ("" if size == SIZES[0] else f"_{size}")
 
 
-def _task(kind: str, size: int, preprocessor: functools.partial) -> seqio.Task:
+def _task(kind: str, name: str, size: int, preprocessor: functools.partial) -> seqio.Task:
     return seqio.Task(
-        _name(f"{kind}_text", size),
+        name,
         source=EncodedExamples(f"{kind}_{size}"),
         preprocessors=[preprocessor],
         output_features=OUTPUT_FEATURES,
@@ -184,15 +206,18 @@ def _windows_of_clips(
     size: int,
     prefix_probability: float,
     prefix_frames: int,
+    length_step: int | None,
 ) -> tf.data.Dataset:
     # Not in the mapped function, where TensorFlow would wrap the error in pages of its own.
-    _check_window(sequence_length["video"], prefix_probability, prefix_frames)
+    lengths = _lengths(sequence_length["video"], length_step)
+    _check_window(lengths[-1], prefix_probability, prefix_frames)
     return _window_of_clip(
         dataset,
         sequence_length=sequence_length,
         size=size,
         prefix_probability=prefix_probability,
         prefix_frames=prefix_frames,
+        lengths=lengths,
     )
 
 
@@ -206,15 +231,17 @@ def _window_of_clip(
     size: int,
     prefix_probability: float,
     prefix_frames: int,
+    lengths: Sequence[int],
 ) -> dict[str, tf.Tensor]:
-    frames = sequence_length["video"]
     clip = _parse(example["record"], kind="video")
-    prefix_lots, place_lots, offset_lots, wording_lots = _draw_lots(
-        seed, [1, examples.VIDEO_SEGMENTS * world.SEGMENT_FRAMES, world.SEGMENT_FRAMES, clip["captions"].shape[1]]
+    places, wordings = examples.VIDEO_SEGMENTS * world.SEGMENT_FRAMES, clip["captions"].shape[1]
+    prefix_lots, place_lots, offset_lots, wording_lots, length_lots = _draw_lots(
+        seed, [1, places, world.SEGMENT_FRAMES, wordings, len(lengths)]
     )
     is_continuation = prefix_lots[0] < prefix_probability
     given = tf.where(is_continuation, prefix_frames, 0)
-    new = frames - given
+    length = _choose(tf.constant(lengths) > given, length_lots)
+    new = tf.constant(lengths)[length] - given
     latest_color_change = tf.where(is_continuation, LATEST_COLOR_CHANGE_OFFSET, 0)
 
     # [segments, offsets]: where in which segment the new frames may begin.
@@ -227,8 +254,10 @@ def _window_of_clip(
     segment = _choose(fits & tf.reduce_any(allowed, axis=1, keepdims=True), place_lots) // world.SEGMENT_FRAMES
     offset = _choose(allowed[segment], offset_lots)
     start = segment * world.SEGMENT_FRAMES + offset - given
+    windows = [functools.partial(_decode, clip["frames"], start, frames, size) for frames in lengths]
+    video = windows[0]() if len(windows) == 1 else tf.switch_case(length, windows)
     return {
-        "video": _decode(clip["frames"][start : start + frames], frames, size),
+        "video": video,
         "text_tokens": _tokens(clip["captions"][segment], wording_lots, sequence_length["text_tokens"]),
         "prefix_frames": given[None],
     }
@@ -242,10 +271,22 @@ def _image(
     image = _parse(example["record"], kind="image")
     (wording_lots,) = _draw_lots(seed, [image["captions"].shape[1]])
     return {
-        "video": _decode(image["frames"], 1, size),
+        "video": _decode(image["frames"], 0, 1, size),
         "text_tokens": _tokens(image["captions"][0], wording_lots, sequence_length["text_tokens"]),
         "prefix_frames": tf.constant([0]),
     }
+
+
+def _lengths(frames: int, step: int | None) -> list[int]:
+    """The lengths that windows may have, the longest last."""
+    if step is None:
+        return [frames]
+    if step < 1 or frames <= step:
+        raise UserError(
+            f"found windows of any length up to {frames} frames with length_step {step}, expected a step of at least 1 "
+            f"and more frames than it: ask for more frames, or for images alone"
+        )
+    return list(range(1 + step, frames + 1, step))
 
 
 def _check_window(frames: int, prefix_probability: float, prefix_frames: int) -> None:
@@ -285,9 +326,10 @@ def _choose(allowed: tf.Tensor, lots: tf.Tensor) -> tf.Tensor:
     return tf.argmax(tf.where(tf.reshape(allowed, [-1]), lots, -1.0), output_type=tf.int32)
 
 
-def _decode(encoded: tf.Tensor, frames: int, size: int) -> tf.Tensor:
-    """PNG [frames] -> uint8 [frames, size, size, 3]; unrolled, since a loop in the graph takes longer than a frame."""
-    video = tf.stack([tf.io.decode_png(frame, channels=3) for frame in tf.unstack(encoded, frames)])
+def _decode(encoded: tf.Tensor, start: tf.Tensor | int, frames: int, size: int) -> tf.Tensor:
+    """PNG [frames] from `start` -> uint8 [frames, size, size, 3]; unrolled, since a loop takes longer than a frame."""
+    chosen = tf.unstack(encoded[start : start + frames], frames)
+    video = tf.stack([tf.io.decode_png(frame, channels=3) for frame in chosen])
     return tf.ensure_shape(video, [frames, size, size, 3])
 
 

@@ -12,10 +12,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 @flax.struct.dataclass
 class Ratio(metrics.Metric):
-    """A weighted mean that is fed sums, so that parts of unequal weight add up right; NaN while nothing was counted."""
+    """A weighted mean that is fed sums, so that parts of unequal weight add up right; NaN while nothing was counted.
 
-    total: Float[Array, ""]
-    weight: Float[Array, ""]
+    Of scalars, or of vectors with a mean for each entry.
+    """
+
+    total: Float[Array, "*entries"]
+    weight: Float[Array, "*entries"]
 
     @classmethod
     def empty(cls) -> "Ratio":
@@ -24,13 +27,13 @@ class Ratio(metrics.Metric):
 
     @classmethod
     def from_output(cls, name: str) -> type["Ratio"]:
-        """A metric that reads `(total, weight)` from the output of this name."""
+        """A metric that reads `(total, weight)` from the output of this name; without it nothing is counted."""
 
         @flax.struct.dataclass
         class FromOutput(cls):  # type: ignore[misc, valid-type]
             @classmethod
             def from_model_output(cls, **outputs: Any) -> "Ratio":
-                total, weight = outputs[name]
+                total, weight = outputs.get(name, (0.0, 0.0))
                 return cls(total=jnp.asarray(total, jnp.float32), weight=jnp.asarray(weight, jnp.float32))
 
         return FromOutput
@@ -39,8 +42,8 @@ class Ratio(metrics.Metric):
         """Adds what another has counted."""
         return type(self)(total=self.total + other.total, weight=self.weight + other.weight)
 
-    def compute(self) -> Float[Array, ""]:
-        """The mean."""
+    def compute(self) -> Float[Array, "*entries"]:
+        """The mean, or that of each entry."""
         return jnp.where(self.weight > 0, self.total / jnp.maximum(self.weight, 1e-9), jnp.nan)
 
 

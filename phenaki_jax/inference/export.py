@@ -77,7 +77,7 @@ def usual_metadata(config: PhenakiConfig | CViViTConfig, **known: Any) -> ModelM
     """The defaults of `ModelMetadata`, with as many given frames, up to 5, as the windows allow."""
     tokenizer = tokenizer_config(config)
     most = min(ModelMetadata.prefix_frames, tokenizer.frames - 1)
-    return ModelMetadata(**{"prefix_frames": tokenizer.whole_length(most), **known})
+    return ModelMetadata(**{"prefix_frames": tokenizer.whole_part(most), **known})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
+from phenaki_jax.inference.streaming import decode_stream, encode_stream
 from phenaki_jax.inference.window import PhenakiConfig, generate_window
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
+from phenaki_jax.tokenizer.quantizers import check_indices
 
 
 class Phenaki:
@@ -128,9 +130,7 @@ class Phenaki:
         Raises:
           UserError: pixels that are not uint8, or a length or size that the patches do not cover.
         """
-        pixels.check_uint8("video", video)
-        if video.ndim != 5 or video.shape[-1] != 3:
-            raise UserError(f"found a video of shape {list(video.shape)}, expected [batch, frames, height, width, 3]")
+        pixels.check_video("video", video)
         return np.asarray(_encode(self.tokenizer, self.params["tokenizer"], video))
 
     def decode(
@@ -141,10 +141,31 @@ class Phenaki:
         Raises:
           UserError: a token is not in the codebook.
         """
-        codes = self.tokenizer.quantizer.codebook_size
-        if tokens.size and not 0 <= tokens.min() <= tokens.max() < codes:
-            raise UserError(f"found tokens from {tokens.min()} to {tokens.max()}, expected 0 to {codes - 1}")
+        check_indices(self.tokenizer.quantizer, tokens)
         return np.asarray(_decode(self.tokenizer, self.params["tokenizer"], tokens))
+
+    def encode_stream(
+        self, chunks: Iterable[UInt8[np.ndarray, "batch _ height width 3"]]
+    ) -> Iterator[Int[np.ndarray, "batch times rows columns"]]:
+        """Tokens of a video of any length, chunk by chunk, in memory that does not grow.
+
+        Args:
+          chunks: the first of 1 + k * temporal_patch frames, others of k * temporal_patch.
+
+        Raises:
+          UserError: see `streaming.StreamEncoder.encode`.
+        """
+        return encode_stream(self.tokenizer, self.params["tokenizer"], chunks)
+
+    def decode_stream(
+        self, chunks: Iterable[Int[np.ndarray, "batch _ rows columns"]]
+    ) -> Iterator[UInt8[np.ndarray, "batch frames height width 3"]]:
+        """Frames of tokens of any number of time steps, chunk by chunk, in memory that does not grow.
+
+        Raises:
+          UserError: see `streaming.StreamDecoder.decode`.
+        """
+        return decode_stream(self.tokenizer, self.params["tokenizer"], chunks)
 
     def reconstruct(
         self, video: UInt8[np.ndarray, "frames height width 3"]

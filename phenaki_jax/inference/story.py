@@ -158,7 +158,7 @@ def plan_windows(
     for index, scene in enumerate(story.scenes):
         drawn, told = 0, 0
         while told < scene.frames if scene.frames is not None else drawn < (scene.windows or 1):
-            given = tokenizer.whole_length(min(shown, prefix_frames))
+            given = tokenizer.whole_part(min(shown, prefix_frames))
             new = tokenizer.frames - given
             if scene.frames is not None:
                 new = min(new, scene.frames - told)

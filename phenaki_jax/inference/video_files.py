@@ -1,9 +1,8 @@
-"""Videos and pictures in files: read whole, fitted to a model, and written as frames come, complete or not at all."""
+"""Videos fitted to a model, and written to files as frames come, complete or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,80 +11,16 @@ from typing import Any, Protocol
 import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image
 
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import UserError
 from phenaki_jax.files import check_output, told_unwritable, whole_file
 from phenaki_jax.tokenizer.config import CViViTConfig
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi")
-PICTURE_SUFFIXES = (".gif", ".png", ".jpg", ".jpeg")
 OUTPUT_SUFFIXES = (".mp4", ".gif", ".png")
 
 SMALLEST_SHOWN_SIDE = 256
 """Frames with a smaller side are scaled up to at least this when written, so that people can see them."""
-
-_DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-
-
-def read_video(path: str | Path) -> tuple[UInt8[np.ndarray, "frames height width 3"], float | None]:
-    """Reads all frames of a video, an animated GIF or a picture.
-
-    Returns:
-      The frames, and how many are shown per second: None for a single picture.
-
-    Raises:
-      UserError: the file is not there, cannot be read, holds no frame, or has a suffix that is not known.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES):
-        expected = ", ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
-        raise UserError(
-            f"{path}: found suffix {suffix!r}, expected one of {expected}; convert the file to one of these"
-        )
-    if not path.is_file():
-        raise UserError(f"{path}: found no file, expected a video or a picture; check the path")
-    try:
-        return _read_with_ffmpeg(path) if suffix in VIDEO_SUFFIXES else _read_with_pillow(path)
-    except _DAMAGED as error:
-        raise UserError(
-            f"{path} cannot be read ({reason_of(error)}): expected a whole {suffix} file; make it again"
-        ) from error
-
-
-def _read_with_ffmpeg(path: Path) -> tuple[np.ndarray, float | None]:
-    """Reads what ffmpeg writes to a pipe: a PPM picture, which is a short header and raw pixels, for each frame."""
-    # With -xerror the first damaged packet ends it, where it would leave frames out.
-    reading = ["-nostats", "-xerror", "-i", str(path), "-f", "image2pipe", "-c:v", "ppm", "-"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), *reading]
-    # The readers of imageio_ffmpeg fork, which a process that runs JAX must not.
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, process_group=0)
-    said = done.stderr.decode(errors="replace")
-    header = re.match(rb"P6\s(\d+)\s(\d+)\s255\s", done.stdout)
-    if done.returncode or header is None:
-        last = (said.strip().splitlines() or ["it holds no frame"])[-1]
-        raise ValueError(re.sub(r"\[[^]]* @ 0x\w+\] ", "", last))
-    width, height = map(int, header.groups())
-    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, header.end() + height * width * 3)
-    rate = re.search(r"([\d.]+) (?:fps|tbr)", said)
-    return pictures[:, header.end() :].reshape(-1, height, width, 3), float(rate[1]) if rate else None
-
-
-def _read_with_pillow(path: Path) -> tuple[np.ndarray, float | None]:
-    frames, milliseconds = [], []
-    with Image.open(path) as image:
-        # What else a camera puts into a JPEG, such as a preview, is no second frame.
-        animated = image.format in ("GIF", "PNG")
-        for frame in ImageSequence.Iterator(image) if animated else [image]:
-            frames.append(np.asarray(ImageOps.exif_transpose(frame).convert("RGB")))
-            milliseconds.append(frame.info.get("duration") or 100)
-    if len(frames) == 1:
-        return frames[0][None], None
-    # Where frames are alike, a GIF holds one of them and shows it for longer.
-    shortest = min(milliseconds)
-    repeats = [round(duration / shortest) for duration in milliseconds]
-    return np.repeat(np.stack(frames), repeats, axis=0), 1000 / shortest
 
 
 def fit_frames(
@@ -103,7 +38,7 @@ def fit_frames(
     """
     count = len(frames)
     if trim and count:
-        count = config.whole_length(count)
+        count = config.whole_part(count)
     config.times(count)
     return square_frames(frames[:count], config.frame_size)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,16 @@ from jaxtyping import Array, Bool, Float
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
+
+
+class KeyValues(NamedTuple):
+    """Keys, not yet rotated by position, and values of tokens that went before, oldest first.
+
+    In a stack of layers both have a first axis for the layer.
+    """
+
+    keys: Float[Array, "*layers batch past heads kv"]
+    values: Float[Array, "*layers batch past heads kv"]
 
 
 def dot_product_attention(
@@ -45,16 +57,33 @@ class MultiHeadAttention(nn.Module):
         context: Float[Array, "batch keys context_embed"] | None = None,
         *,
         mask: Bool[Array, "#batch #heads #queries keys"] | None = None,
-        angles: Float[Array, "#batch queries pairs"] | None = None,
-    ) -> Float[Array, "batch queries embed"]:
-        """Attends to `context`, or to `inputs` where there is none; `angles` rotate queries and keys by position."""
+        angles: Float[Array, "#batch positions pairs"] | None = None,
+        past: KeyValues | None = None,
+    ) -> tuple[Float[Array, "batch queries embed"], KeyValues | None]:
+        """Attends to `context`, or to `past` and `inputs` where there is none.
+
+        Args:
+          inputs: what attends.
+          context: what is attended to; None for the inputs themselves.
+          mask: which keys each query attends to.
+          angles: rotate queries and keys by position; one for each token of `past` and of `inputs`.
+          past: keys and values of the tokens before the inputs.
+
+        Returns:
+          The outputs, and as many keys and values as in `past`, now up to the last of the inputs; None without `past`.
+        """
         if context is None:
             query, key, value = self._project("query_key_value", inputs, 3)
         else:
             (query,) = self._project("query", inputs, 1)
             key, value = self._project("key_value", context, 2)
+        kept = None
+        if past is not None:
+            key, value = (jnp.concatenate(pair, axis=1) for pair in zip(past, (key, value), strict=True))
+            kept = KeyValues(key[:, inputs.shape[1] :], value[:, inputs.shape[1] :])
         if angles is not None:
-            query, key = positions_lib.rotate(query, angles), positions_lib.rotate(key, angles)
+            query = positions_lib.rotate(query, angles[:, -query.shape[1] :])
+            key = positions_lib.rotate(key, angles)
         attended = dot_product_attention(query, key, value, mask)
         kernel = parameter(
             self,
@@ -64,7 +93,7 @@ class MultiHeadAttention(nn.Module):
             (self.heads, self.head_width, inputs.shape[-1]),
         )
         merged = attended.reshape(*attended.shape[:2], -1)
-        return linear(merged, kernel.reshape(-1, inputs.shape[-1]))
+        return linear(merged, kernel.reshape(-1, inputs.shape[-1])), kept
 
     def _project(self, name: str, inputs: Array, count: int) -> list[Array]:
         """`count` projections to heads in one matrix product."""

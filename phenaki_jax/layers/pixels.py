@@ -31,3 +31,14 @@ def check_uint8(name: str, pixels: np.ndarray | jax.Array) -> None:
         return
     found = f"{pixels.dtype} in {float(np.min(pixels)):.3g}..{float(np.max(pixels)):.3g}" if pixels.size else "nothing"
     raise UserError(f"{name}: found {found}, expected uint8 in 0..255; convert with phenaki_jax.layers.pixels.to_uint8")
+
+
+def check_video(name: str, video: np.ndarray | jax.Array) -> None:
+    """Refuses what is no batch of videos in uint8.
+
+    Raises:
+      UserError: names the field, what was found and what is expected.
+    """
+    check_uint8(name, video)
+    if video.ndim != 5 or video.shape[-1] != 3:
+        raise UserError(f"{name}: found shape {list(video.shape)}, expected [batch, frames, height, width, 3]")

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.layers.attention import MultiHeadAttention
+from phenaki_jax.layers.attention import KeyValues, MultiHeadAttention
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 
@@ -119,12 +119,13 @@ class Layer(nn.Module):
     def __call__(
         self,
         tokens: Float[Array, "batch length embed"],
-        angles: Float[Array, "#batch length pairs"] | None,
-        mask: Bool[Array, "#batch #heads #length length"] | None,
-        context: Float[Array, "batch keys context_embed"] | None,
-        context_mask: Bool[Array, "#batch #heads #length keys"] | None,
-    ) -> tuple[Float[Array, "batch length embed"], None]:
-        """Returns the new tokens, and None as `nn.scan` wants."""
+        angles: Float[Array, "#batch positions pairs"] | None,
+        mask: Bool[Array, "#batch #heads #length keys"] | None,
+        context: Float[Array, "batch context context_embed"] | None,
+        context_mask: Bool[Array, "#batch #heads #length context"] | None,
+        past: KeyValues | None,
+    ) -> tuple[Float[Array, "batch length embed"], KeyValues | None]:
+        """Returns the new tokens, and what `MultiHeadAttention` keeps of them."""
         config = self.config
         drop = nn.Dropout(config.dropout, deterministic=self.deterministic)
         attention = {
@@ -134,14 +135,15 @@ class Layer(nn.Module):
             "dtype": self.dtype,
         }
         normed = normalize("attention_norm", self.dtype)(tokens)
-        tokens += drop(MultiHeadAttention(**attention, name="attention")(normed, mask=mask, angles=angles))
+        attended, kept = MultiHeadAttention(**attention, name="attention")(normed, mask=mask, angles=angles, past=past)
+        tokens += drop(attended)
         if config.cross_attention:
             normed = normalize("cross_attention_norm", self.dtype)(tokens)
             cross = MultiHeadAttention(**attention, name="cross_attention")
-            tokens += drop(cross(normed, context, mask=context_mask))
+            tokens += drop(cross(normed, context, mask=context_mask)[0])
         normed = normalize("mlp_norm", self.dtype)(tokens)
         tokens += drop(Mlp(config, self.dtype, name="mlp")(normed))
-        return nn.with_logical_constraint(tokens, ("batch", "length", "embed")), None
+        return nn.with_logical_constraint(tokens, ("batch", "length", "embed")), kept
 
 
 class Stack(nn.Module):
@@ -155,21 +157,26 @@ class Stack(nn.Module):
         self,
         tokens: Float[Array, "batch length embed"],
         *,
-        angles: Float[Array, "#batch length pairs"] | None = None,
-        mask: Bool[Array, "#batch #heads #length length"] | None = None,
-        context: Float[Array, "batch keys context_embed"] | None = None,
-        context_mask: Bool[Array, "#batch #heads #length keys"] | None = None,
+        angles: Float[Array, "#batch positions pairs"] | None = None,
+        mask: Bool[Array, "#batch #heads #length keys"] | None = None,
+        context: Float[Array, "batch context context_embed"] | None = None,
+        context_mask: Bool[Array, "#batch #heads #length context"] | None = None,
+        past: KeyValues | None = None,
         deterministic: bool = True,
-    ) -> Float[Array, "batch length embed"]:
+    ) -> tuple[Float[Array, "batch length embed"], KeyValues | None]:
         """Runs all layers.
 
         Args:
           tokens: the sequence.
-          angles: rotary angles of the tokens' positions, see `layers.positions.rotary_angles`.
-          mask: which tokens each token attends to.
+          angles: rotary angles of the positions, those of `past` first, see `layers.positions.rotary_angles`.
+          mask: which tokens each token attends to, those of `past` first.
           context: what the cross-attention reads, where configured.
           context_mask: which of the context each token attends to.
+          past: keys and values of the tokens before the sequence, of every layer.
           deterministic: False while training with dropout; then a "dropout" rng is needed.
+
+        Returns:
+          The sequence, and what is `past` to the tokens after it; None without `past`.
         """
         layer, unroll = Layer, self.config.layers if self.config.layers <= _MOST_UNROLLED_LAYERS else 1
         if self.config.remat != "none":
@@ -179,10 +186,10 @@ class Stack(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
+            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
             length=self.config.layers,
             unroll=unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(self.config, self.dtype, deterministic, name="layers")
-        tokens, _ = layers(tokens.astype(self.dtype), angles, mask, context, context_mask)
-        return normalize("final_norm", self.dtype)(tokens)
+        tokens, kept = layers(tokens.astype(self.dtype), angles, mask, context, context_mask, past)
+        return normalize("final_norm", self.dtype)(tokens), kept

@@ -73,6 +73,7 @@ class TextEncoder(nn.Module):
         )(tokens)
         positions = jnp.arange(text_tokens.shape[1])[None, :, None]
         angles = positions_lib.rotary_angles(positions, config.stack.head_width)
-        return Stack(config.stack, self.dtype, name="stack")(
+        encoded, _ = Stack(config.stack, self.dtype, name="stack")(
             tokens + neighbours, angles=angles, mask=text_mask[:, None, None, :]
         )
+        return encoded

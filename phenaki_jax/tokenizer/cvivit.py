@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from phenaki_jax.errors import UserError
 from phenaki_jax.layers import patches as patches_lib
 from phenaki_jax.layers import positions as positions_lib
+from phenaki_jax.layers.attention import KeyValues
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.quantizers import Quantized, make_quantizer
+
+# Where positions in time stop counting: float32 still tells them apart well, and attention sees distances only.
+_LAST_POSITION = 1 << 14
+
+
+class Past(NamedTuple):
+    """What the later frames of a stream need of those before them, of the encoder or of the decoder.
+
+    Attributes:
+      steps: time steps before.
+      key_values: of the last `temporal_window - 1` steps at every site, in every temporal layer.
+    """
+
+    steps: Int[Array, ""]
+    key_values: KeyValues
 
 
 class CViViT(nn.Module):
@@ -47,11 +66,11 @@ class CViViT(nn.Module):
         self.later_head = self._kernel("later_head", ("embed", "pixels"), (config.width, spanned), 0.1)
 
     def __call__(
-        self, video: Float[Array, "batch frames height width 3"]
+        self, video: Float[Array, "batch frames height width 3"], time_mask: Bool[Array, "batch times"] | None = None
     ) -> tuple[Float[Array, "batch frames height width 3"], Quantized]:
-        """Reconstructs a video in [-1, 1] through its tokens."""
-        quantized = self.quantize(video)
-        return self._decode_features(quantized.features), quantized
+        """Reconstructs a video in [-1, 1] through its tokens; time steps outside the mask teach no quantizer."""
+        quantized = self.quantize(video, time_mask)
+        return self.draw(quantized.features), quantized
 
     def encode(self, video: Float[Array, "batch frames height width 3"]) -> Int[Array, "batch times rows columns"]:
         """Tokens of a video in [-1, 1]; those of a prefix are the prefix of those of the whole.
@@ -63,34 +82,85 @@ class CViViT(nn.Module):
 
     def decode(self, tokens: Int[Array, "batch times rows columns"]) -> Float[Array, "batch frames height width 3"]:
         """Pixels of tokens, near [-1, 1] but not clipped to it."""
-        return self._decode_features(self.quantizer.lookup(tokens))
+        return self.draw(self.quantizer.lookup(tokens))
 
-    def quantize(self, video: Float[Array, "batch frames height width 3"]) -> Quantized:
+    def encode_chunk(
+        self, video: Float[Array, "batch frames height width 3"], past: Past | None
+    ) -> tuple[Int[Array, "batch times rows columns"], Past]:
+        """Tokens of the next frames of a stream, as `encode` gives them for all frames at once.
+
+        Args:
+          video: 1 + k * temporal_patch frames where the stream begins, else a multiple of temporal_patch.
+          past: what the chunk before returned; None where the stream begins.
+
+        Raises:
+          UserError: a number of frames or a frame shape that the patches do not cover.
+        """
+        before = past or self._no_past(video.shape, in_pixels=True)
+        features, after = self._features(video, before, begins=past is None)
+        return self.quantizer(features).indices, after
+
+    def decode_chunk(
+        self, tokens: Int[Array, "batch times rows columns"], past: Past | None
+    ) -> tuple[Float[Array, "batch frames height width 3"], Past]:
+        """Pixels of the next tokens of a stream, as `decode` gives them for all tokens at once.
+
+        Args:
+          tokens: of one or more time steps.
+          past: what the chunk before returned; None where the stream begins.
+        """
+        features = self.quantizer.lookup(tokens)
+        before = past or self._no_past(features.shape, in_pixels=False)
+        return self._pixels(features, before, begins=past is None)
+
+    def quantize(
+        self, video: Float[Array, "batch frames height width 3"], time_mask: Bool[Array, "batch times"] | None = None
+    ) -> Quantized:
         """Encodes and quantizes: features and tokens as [batch, times, rows, columns, ...]."""
+        features, _ = self._features(video)
+        valid = None if time_mask is None else jnp.broadcast_to(time_mask[:, :, None, None], features.shape[:-1])
+        return self.quantizer(features, valid)
+
+    def draw(
+        self, features: Float[Array, "batch times rows columns embed"]
+    ) -> Float[Array, "batch frames height width 3"]:
+        """Pixels of quantized features."""
+        return self._pixels(features)[0]
+
+    def _features(self, video: Array, past: Past | None = None, *, begins: bool = True) -> tuple[Array, Any]:
         config = self.config
+        if not jnp.issubdtype(video.dtype, jnp.floating):
+            raise UserError(f"found a video of {video.dtype}, expected floats in [-1, 1]; convert with pixels.to_float")
         _, frames, height, width, _ = video.shape
-        config.times(frames)
+        config.times(frames) if begins else config.later_times(frames)
         config.check_frame_shape(height, width)
         video = video.astype(self.dtype)
         spans = config.temporal_patch
         first_stem = self.first_stem
         later_stem = jnp.tile(first_stem / spans, (spans, 1)) + self._differences(self.later_stem, axis=0)
-        first = linear(patches_lib.to_patches(video[:, :1], 1, config.patch), first_stem)
-        later = linear(patches_lib.to_patches(video[:, 1:], spans, config.patch), later_stem)
-        tokens = jnp.concatenate([first, later], axis=1)
-        tokens = self._over_space(self.spatial_encoder, tokens)
-        return self.quantizer(self._over_time(self.temporal_encoder, tokens))
+        first, later = (video[:, :1], video[:, 1:]) if begins else (video[:, :0], video)
+        tokens = jnp.concatenate(
+            [
+                linear(patches_lib.to_patches(first, 1, config.patch), first_stem),
+                linear(patches_lib.to_patches(later, spans, config.patch), later_stem),
+            ],
+            axis=1,
+        )
+        return self._over_time(self.temporal_encoder, self._over_space(self.spatial_encoder, tokens), past)
 
-    def _decode_features(self, features: Array) -> Array:
+    def _pixels(self, features: Array, past: Past | None = None, *, begins: bool = True) -> tuple[Array, Any]:
         config = self.config
-        tokens = self._over_time(self.temporal_decoder, features.astype(self.dtype))
+        tokens, past = self._over_time(self.temporal_decoder, features.astype(self.dtype), past)
         tokens = self._over_space(self.spatial_decoder, tokens)
         spans = config.temporal_patch
         first_head = self.first_head
         later_head = jnp.tile(first_head, (1, spans)) + self._differences(self.later_head, axis=1)
-        first = patches_lib.from_patches(linear(tokens[:, :1], first_head), 1, config.patch)
-        later = patches_lib.from_patches(linear(tokens[:, 1:], later_head), spans, config.patch)
-        return jnp.concatenate([first, later], axis=1).astype(jnp.float32)
+        first, later = (tokens[:, :1], tokens[:, 1:]) if begins else (tokens[:, :0], tokens)
+        frames = [
+            patches_lib.from_patches(linear(first, first_head), 1, config.patch),
+            patches_lib.from_patches(linear(later, later_head), spans, config.patch),
+        ]
+        return jnp.concatenate(frames, axis=1).astype(jnp.float32), past
 
     def _differences(self, kernel: Array, axis: int) -> Array:
         """A kernel of later frames less its mean over a patch's frames, where the first frame's serves for that."""
@@ -108,17 +178,40 @@ class CViViT(nn.Module):
         """All-to-all attention among the sites of each time step."""
         batch, times, rows, columns, width = tokens.shape
         sites = positions_lib.grid_positions(1, rows, columns)[None, :, 1:]
-        angles = positions_lib.rotary_angles(sites, self.config.width // self.config.heads)
         flat = tokens.reshape(batch * times, rows * columns, width)
-        flat += positions_lib.sinusoidal_embedding(sites, width).astype(self.dtype)
-        return stack(flat, angles=angles).reshape(tokens.shape)
+        angles = None
+        if "rotary" in self.config.positions:
+            angles = positions_lib.rotary_angles(sites, self.config.width // self.config.heads)
+        if "sinusoidal" in self.config.positions:
+            flat += positions_lib.sinusoidal_embedding(sites, width).astype(self.dtype)
+        return stack(flat, angles=angles)[0].reshape(tokens.shape)
 
-    def _over_time(self, stack: Stack, tokens: Array) -> Array:
-        """Causal attention among the time steps of each site."""
+    def _over_time(self, stack: Stack, tokens: Array, past: Past | None) -> tuple[Array, Any]:
+        """Causal attention among the time steps of each site, `temporal_window` of them, those of the past first."""
         batch, times, rows, columns, width = tokens.shape
-        steps = jnp.arange(times)[None, :, None]
-        angles = positions_lib.rotary_angles(steps, self.config.width // self.config.heads)
-        causal = jnp.tril(jnp.ones((1, 1, times, times), bool))
+        before = 0 if past is None else past.key_values.keys.shape[2]
+        now = jnp.zeros((), jnp.int32) if past is None else jnp.minimum(past.steps, _LAST_POSITION)
+        steps = now + jnp.arange(-before, times)
+        angles = positions_lib.rotary_angles(steps[None, :, None], self.config.width // self.config.heads)
+        distance = steps[before:, None] - steps
+        mask = (distance >= 0) & (distance < self.config.temporal_window) & (steps >= 0)
         flat = tokens.reshape(batch, times, rows * columns, width).swapaxes(1, 2).reshape(-1, times, width)
-        flat = stack(flat, angles=angles, mask=causal)
-        return flat.reshape(batch, rows * columns, times, width).swapaxes(1, 2).reshape(tokens.shape)
+        flat, kept = stack(flat, angles=angles, mask=mask[None, None], past=None if past is None else past.key_values)
+        tokens = flat.reshape(batch, rows * columns, times, width).swapaxes(1, 2).reshape(tokens.shape)
+        return tokens, None if past is None or kept is None else Past(past.steps + times, kept)
+
+    def _no_past(self, shape: tuple[int, ...], *, in_pixels: bool) -> Past:
+        """What there is before the first chunk of a stream, for videos or tokens of this shape."""
+        config, (batch, _, rows, columns, _) = self.config, shape
+        sites = rows * columns // config.patch**2 if in_pixels else rows * columns
+        nothing = jnp.zeros(
+            (
+                config.temporal_layers,
+                batch * sites,
+                config.temporal_window - 1,
+                config.heads,
+                config.width // config.heads,
+            ),
+            self.dtype,
+        )
+        return Past(jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))

@@ -1,4 +1,4 @@
-"""What a C-ViViT is trained to do (Phenaki, equation 1; the perceptual and adversarial terms are not here yet)."""
+"""What a C-ViViT is trained to do besides looking right to networks (Phenaki, equation 1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from phenaki_jax.tokenizer.quantizers import Quantized
+from phenaki_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,38 +18,47 @@ class ObjectiveConfig:
     Attributes:
       l2: of the mean squared error, pixels in [-1, 1].
       l1: of the mean absolute error.
-      quantizer: of what the quantizer asks for (commitment and codebook).
+      quantizer: of what the quantizer asks for (commitment, codebook, entropy).
+
+    Raises:
+      UserError: a negative weight.
     """
 
     l2: float = 1.0
     l1: float = 0.0
     quantizer: float = 1.0
 
-
-class TokenizerLoss(NamedTuple):
-    """The terms, each a mean over valid pixels or tokens."""
-
-    total: Float[Array, ""]
-    l2: Float[Array, ""]
-    l1: Float[Array, ""]
-    quantizer: Float[Array, ""]
+    def __post_init__(self) -> None:
+        if min(self.l2, self.l1, self.quantizer) < 0:
+            raise UserError(f"{self} needs weights of at least 0")
 
 
-def tokenizer_loss(
-    config: ObjectiveConfig,
+class PixelErrors(NamedTuple):
+    """Errors of a reconstruction over valid pixels: `squares` and `absolutes` are sums for each frame index.
+
+    Attributes:
+      squares: sum of the mean squared errors of the frames at each index.
+      absolutes: sum of their mean absolute errors.
+      frames: how many valid frames there are at each index.
+    """
+
+    squares: Float[Array, " frames"]
+    absolutes: Float[Array, " frames"]
+    frames: Float[Array, " frames"]
+
+    def loss(self, config: ObjectiveConfig) -> Float[Array, ""]:
+        """The weighted means over all valid frames."""
+        total = config.l2 * jnp.sum(self.squares) + config.l1 * jnp.sum(self.absolutes)
+        return total / jnp.sum(self.frames)
+
+
+def pixel_errors(
     video: Float[Array, "batch frames height width 3"],
     reconstruction: Float[Array, "batch frames height width 3"],
-    quantized: Quantized,
     frame_mask: Bool[Array, "batch frames"],
-    time_mask: Bool[Array, "batch times"],
-) -> TokenizerLoss:
+) -> PixelErrors:
     """Compares a reconstruction with the video, in frames that are valid."""
-    pixels = frame_mask[:, :, None, None, None].astype(jnp.float32)
-    count = jnp.sum(pixels) * video.shape[2] * video.shape[3] * 3
-    error = (reconstruction - video) * pixels
-    l2 = jnp.sum(error**2) / count
-    l1 = jnp.sum(jnp.abs(error)) / count
-    tokens = jnp.broadcast_to(time_mask[:, :, None, None], quantized.loss.shape).astype(jnp.float32)
-    quantizer = jnp.sum(quantized.loss * tokens) / jnp.sum(tokens)
-    total = config.l2 * l2 + config.l1 * l1 + config.quantizer * quantizer
-    return TokenizerLoss(total, l2, l1, quantizer)
+    error = jnp.where(frame_mask[:, :, None, None, None], reconstruction - video, 0.0)
+    squares = jnp.sum(jnp.mean(error**2, axis=(2, 3, 4)), axis=0)
+    absolutes = jnp.sum(jnp.mean(jnp.abs(error), axis=(2, 3, 4)), axis=0)
+    return PixelErrors(squares, absolutes, jnp.sum(frame_mask, axis=0, dtype=jnp.float32))

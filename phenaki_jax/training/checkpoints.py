@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Settings that no parameter depends on: a run may go on, or begin, with others.
 _WITHOUT_PARAMETERS = ("remat", "dropout", "sampling")
+# A network that only trains others: who begins with a run's parameters may have none, or another one.
+_OPTIONAL = "discriminator"
 
 
 class Checkpoints:
@@ -140,8 +142,13 @@ def read_description(workdir: str | Path, step: int | None = None) -> dict[str, 
         raise _damaged(folder, error) from error
 
 
-def read_params(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
-    """All parameters of a checkpoint, trained and frozen, as NumPy arrays in host memory.
+def read_params(workdir: str | Path, step: int | None = None, *, average: bool = True) -> dict[str, Any]:
+    """All parameters of a checkpoint, "params" and "frozen", as NumPy arrays in host memory.
+
+    Args:
+      workdir: folder of the run.
+      step: of the checkpoint; None for the last one.
+      average: whether averages over the steps stand in for the parameters, where the run made them.
 
     Raises:
       UserError: there is no checkpoint, or it is damaged.
@@ -150,30 +157,37 @@ def read_params(workdir: str | Path, step: int | None = None) -> dict[str, Any]:
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.metadata(folder / "state").item_metadata.tree
-            wanted = {name: tree[name] for name in ("params", "frozen") if tree.get(name)}
+            parts = ("params", "average", "frozen") if average else ("params", "frozen")
+            wanted = {name: tree[name] for name in parts if tree.get(name)}
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-            return checkpointer.restore(
+            read = checkpointer.restore(
                 folder / "state", args=ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
             )
+        return {"params": {**read["params"], **read.get("average", {})}, "frozen": read.get("frozen", {})}
     except Exception as error:
         raise _damaged(folder, error) from error
 
 
-def read_parameters_that_fit(workdir: str | Path, description: dict[str, Any]) -> dict[str, Any]:
+def read_parameters_that_fit(
+    workdir: str | Path, description: dict[str, Any], *, average: bool = True
+) -> dict[str, Any]:
     """The parameters, "params" and "frozen", of a run's last checkpoint, for another run to begin with or stand on.
 
     Args:
       workdir: folder of the run.
       description: what the parameters are to fit; no parameter depends on how long clips and texts are, so that these
         may differ.
+      average: see `read_params`.
 
     Raises:
       UserError: there is no checkpoint, or it is damaged, or of another configuration.
     """
-    check_description(
-        read_description(workdir), description, workdir, ignored=("frames", "length", *_WITHOUT_PARAMETERS)
-    )
-    return {"frozen": {}, **read_params(workdir)}
+    found = read_description(workdir)
+    check_description(found, description, workdir, ignored=("frames", "length", _OPTIONAL, *_WITHOUT_PARAMETERS))
+    read = read_params(workdir, average=average)
+    if found.get(_OPTIONAL) != description.get(_OPTIONAL):
+        read["params"].pop(_OPTIONAL, None)
+    return read
 
 
 def check_description(

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import optax
 from clu import metrics
-from jaxtyping import Array, PRNGKeyArray, UInt8
+from jaxtyping import Array, Int, PRNGKeyArray, UInt8
+
+from phenaki_jax.training.optimizers import OptimizerConfig
 
 Batch = dict[str, Array]
+
+
+class Given(NamedTuple):
+    """What a step finds, besides the parameters it trains and the batch.
+
+    Attributes:
+      frozen: parameters of frozen parts.
+      statistics: running ones, see `Learner.initial_statistics`.
+      step: steps taken before, int32 [].
+      rng: of this step, or of this part of its batch.
+    """
+
+    frozen: Any
+    statistics: Any
+    step: Int[Array, ""]
+    rng: PRNGKeyArray
+
+
+class Learned(NamedTuple):
+    """What a batch, or a part of one, teaches.
+
+    Attributes:
+      gradients: one for each parameter.
+      outputs: what the metrics are made of: sums, so that those of parts of a batch add up.
+      observed: what the running statistics are brought forward with: sums too.
+    """
+
+    gradients: Any
+    outputs: dict[str, Any]
+    observed: Any
 
 
 @runtime_checkable
@@ -19,6 +52,9 @@ class Learner(Protocol):
 
     progress_metrics: tuple[str, ...]
     """The metrics that a person watches while it trains."""
+
+    averaged: tuple[str, ...]
+    """The top names of parameters that are used after training, where averages over the steps may stand in for them."""
 
     @property
     def frames(self) -> int:
@@ -42,20 +78,42 @@ class Learner(Protocol):
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
 
+    def initial_statistics(self) -> Any:
+        """What runs along with the parameters without a gradient, at step 0; {} where there is nothing."""
+
     def frozen_spec(self) -> Any:
         """Shapes of the frozen parameters."""
 
     def load_frozen(self) -> Any:
         """The frozen parameters, read from where they were trained."""
 
-    def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
-        """The loss of a training batch and the outputs that the metrics are made of."""
+    def transform(self, optimizer: OptimizerConfig, boxed_params: Any) -> optax.GradientTransformation:
+        """The optimizer of all parameters; a part of them may have one of its own."""
+
+    def learn(self, params: Any, batch: Batch, given: Given) -> Learned:
+        """Gradients and outputs of a training batch."""
+
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
+        """Parameters and running statistics after a step.
+
+        Args:
+          before: parameters before the step.
+          after: as the optimizer has left them.
+          observed: of the whole batch, see `Learned`.
+          given: what the step found.
+        """
+
+    def gradient_outputs(self, gradients: Any) -> dict[str, Any]:
+        """Outputs that the whole batch's gradients give, "gradient_norm" among them."""
 
     def evaluate(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, Any]:
         """The outputs for a batch that is not trained on."""
 
     def metrics(self) -> type[metrics.Collection]:
-        """The collection that outputs are collected in."""
+        """The collection that outputs are collected in; what an evaluation has no output for counts as nothing seen."""
+
+    def advice(self, values: dict[str, float]) -> list[str]:
+        """What metrics of some steps say of the health of the training: a line for each thing that is not well."""
 
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
         """Videos to look at, by name: [rows, frames, height, width, 3]."""

@@ -49,6 +49,15 @@ class RunLog:
             with (self._workdir / METRICS_FILE).open("a") as file:
                 file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
+    def write_advice(self, step: int, lines: list[str]) -> None:
+        """Adds what was told of the training's health."""
+        if not self._is_first_process:
+            return
+        with self._writing():
+            self._writer.write_texts(step, {"health": "\n\n".join(lines)})
+            with (self._workdir / METRICS_FILE).open("a") as file:
+                file.write(json.dumps({"kind": "health", "step": step, "advice": lines}) + "\n")
+
     def write_videos(self, step: int, videos: Mapping[str, UInt8[jax.Array, "rows frames height width 3"]]) -> None:
         """Adds videos as pictures: a row each, frames from left to right."""
         if not self._is_first_process:

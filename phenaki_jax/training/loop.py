@@ -18,7 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from phenaki_jax.data.feed import Feed, make_feed
+from phenaki_jax.data.alternation import AlternatingFeed
+from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
 from phenaki_jax.errors import UserError, check_types, raise_interrupt
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
@@ -26,27 +27,39 @@ from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
+from phenaki_jax.training.state import StepConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What is trained and evaluated on.
+class ResolutionConfig:
+    """Batches of one frame size, of which a training may have several.
 
     Attributes:
-      mixture: name of a seqio mixture or task to train on.
-      eval_mixture: the one whose test split is evaluated on.
-      data_dir: folder of the TFDS datasets.
-      batch_size: examples of a step, over all devices.
+      mixture: name of a seqio mixture or task to train on, whose frames have this size.
+      frame_size: their side in pixels, a multiple of the model's patch.
+      rate: share of the steps that take such a batch, above 0 and at most 1.
+      batch_size: examples of such a step, over all devices.
+      eval_mixture: the one whose test split is evaluated on; none where empty.
     """
 
     mixture: str
-    eval_mixture: str
-    data_dir: str
+    frame_size: int
+    rate: float
     batch_size: int
+    eval_mixture: str = ""
 
-    def feed(self, learner: Learner, mesh: jax.sharding.Mesh, seed: int, *, train: bool) -> Feed:
-        """The feed of training examples, endless and shuffled, or of test examples, in order and once."""
-        return make_feed(
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 < self.rate <= 1:
+            raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
+
+    def feed(self, learner: Learner, mesh: Mesh, data_dir: str, seed: int, *, train: bool) -> MixtureFeed:
+        """The feed of training examples, endless and shuffled, or of test examples, in order and once.
+
+        Raises:
+          UserError: there is no such mixture, or its videos have other frames.
+        """
+        feed = make_feed(
             mixture=self.mixture if train else self.eval_mixture,
             split="train" if train else "test",
             batch_size=self.batch_size,
@@ -56,10 +69,78 @@ class DataConfig:
             converter=learner.converter,
             seed=seed,
             sharding=batch_sharding(mesh),
-            data_dir=self.data_dir,
+            data_dir=data_dir,
             shuffle=train,
             repeat=train,
         )
+        _check_videos(feed, (learner.frames, self.frame_size, self.frame_size, 3))
+        return feed
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+      mixture: name of a seqio mixture or task to train on, whose frames have the learner's size.
+      eval_mixture: the one whose test split is evaluated on.
+      data_dir: folder of the TFDS datasets.
+      batch_size: examples of a step, over all devices.
+      resolutions: what else is trained on, at other frame sizes. Each takes its rate of the steps, and `mixture` the
+        rest. Metrics of their evaluations end in the size, as in "loss_64px".
+    """
+
+    mixture: str
+    eval_mixture: str
+    data_dir: str
+    batch_size: int
+    resolutions: tuple[ResolutionConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(each, ResolutionConfig) for each in self.resolutions):
+            raise UserError(f"found resolutions {self.resolutions!r}, expected a tuple of ResolutionConfig")
+        taken = sum(each.rate for each in self.resolutions)
+        if taken >= 1:
+            raise UserError(
+                f"found resolutions that take {taken:g} of the steps, expected less than 1, so that some are left for "
+                f"{self.mixture}: lower their rates"
+            )
+
+    def train_feed(self, learner: Learner, mesh: Mesh, seed: int) -> Feed:
+        """The feed of training examples, endless and shuffled, of one frame size in each batch.
+
+        Raises:
+          UserError: a mixture that is not there, or whose videos are not what is said of it.
+        """
+        sizes = self._sizes(learner)
+        # Each with a seed of its own: what is drawn at several sizes would come in the same order at each.
+        feeds = [
+            size.feed(learner, mesh, self.data_dir, (seed + index) % 2**31, train=True)
+            for index, size in enumerate(sizes)
+        ]
+        return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
+
+    def eval_feeds(self, learner: Learner, mesh: Mesh, seed: int) -> dict[str, MixtureFeed]:
+        """Feeds of test examples, in order and once, by what the names of their metrics end in.
+
+        Raises:
+          UserError: as `train_feed`.
+        """
+        first, *others = self._sizes(learner)
+        named = {"": first, **{f"_{size.frame_size}px": size for size in others if size.eval_mixture}}
+        return {ending: size.feed(learner, mesh, self.data_dir, seed, train=False) for ending, size in named.items()}
+
+    def _sizes(self, learner: Learner) -> list[ResolutionConfig]:
+        rate = 1.0 - sum(each.rate for each in self.resolutions)
+        own = ResolutionConfig(self.mixture, learner.frame_size, rate, self.batch_size, self.eval_mixture)
+        sizes = [own, *self.resolutions]
+        seen = [size.frame_size for size in sizes]
+        if twice := [size for size in seen if seen.count(size) > 1]:
+            raise UserError(
+                f"found two resolutions of {twice[0]} pixels, expected sizes that differ, the model's "
+                f"{learner.frame_size} among them: put mixtures of one size into one mixture"
+            )
+        return sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +176,7 @@ def train(
     workdir: str | Path,
     *,
     seed: int = 0,
+    step_config: StepConfig | None = None,
     mesh_config: MeshConfig | None = None,
     initial_workdir: str = "",
     configuration: str = "",
@@ -112,6 +194,7 @@ def train(
       schedule: for how long, and what happens in between.
       workdir: where checkpoints, metrics and pictures go.
       seed: of initialisation, data order and all randomness of the steps.
+      step_config: how batches become new parameters; each at once, without averages, by default.
       mesh_config: how devices are laid out; all of them in one row by default.
       initial_workdir: folder of a training of the same model, maybe on other data or clips of another length, whose
         parameters this one begins with; none where empty.
@@ -124,18 +207,19 @@ def train(
       UserError: settings that do not fit, or a loss that is not finite.
       KeyboardInterrupt: interrupted; a checkpoint of the last step has been written.
     """
-    mesh_config = mesh_config or MeshConfig()
-    for settings in (learner, optimizer, data, schedule, mesh_config):
+    mesh_config, step_config = mesh_config or MeshConfig(), step_config or StepConfig()
+    for settings in (learner, optimizer, data, schedule, step_config, mesh_config):
         check_types(settings)
     if type(seed) is not int or not 0 <= seed < 2**31:
         raise UserError(f"found seed {seed!r}, expected 0 to {2**31 - 1}")
     mesh = mesh_config.make()
-    feed = data.feed(learner, mesh, seed, train=True)
-    _check_videos(feed, learner, data.mixture)
+    _check_parts(data, step_config, mesh)
+    feed = data.train_feed(learner, mesh, seed)
     _check_evaluation(data, learner, mesh, seed)
 
-    transform = optimizer.make(jax.eval_shape(learner.init_params, jax.random.key(0)))
-    spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules)
+    transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules, step_config)
+    _check_frame_sizes(feed, learner, spec)
     description = {**learner.describe(), "optimizer": optimizer.kind}
     # Nothing is written before everything that could be refused has been read.
     if checkpoint_steps(workdir):
@@ -150,13 +234,16 @@ def train(
                 )
             refused.pop_all()
     else:
-        begun = read_parameters_that_fit(initial_workdir, learner.describe()) if initial_workdir else None
+        begin = functools.partial(read_parameters_that_fit, initial_workdir, learner.describe(), average=False)
+        begun = begin() if initial_workdir else None
         state = state_lib.initial_state(learner, transform, seed, spec, begun)
         checkpoints = Checkpoints(workdir)
 
     options = compiler_options(mesh)
     step_function = jax.jit(
-        functools.partial(state_lib.train_step, learner, transform), donate_argnums=0, compiler_options=options
+        functools.partial(state_lib.train_step, learner, transform, step_config),
+        donate_argnums=0,
+        compiler_options=options,
     )
     eval_function = jax.jit(functools.partial(state_lib.eval_step, learner), compiler_options=options)
     image_function = jax.jit(learner.images, compiler_options=options)
@@ -165,6 +252,7 @@ def train(
     first_step = int(state.step)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
+    health = _Health()
     evaluated = log.last_evaluation()
     with (
         _stop_requests() as stop,
@@ -186,15 +274,19 @@ def train(
                 log.write("train", step, values)
                 shown = {name: f"{values[name]:.3g}" for name in learner.progress_metrics}
                 progress.show(step, shown)
+                if new := health.new(learner.advice(values)):
+                    log.write_advice(step, new)
+                    progress.tell(step, new)
                 seen = None
             progress.advance()
             if step % schedule.images_every == 0 or step == schedule.steps:
                 rng = state_lib.rng_of(seed, state_lib.Stream.PICTURES, step)
-                log.write_videos(step, image_function(state.params, state.frozen, batch, rng))
+                log.write_videos(step, image_function(state.used, state.frozen, batch, rng))
             if step % schedule.eval_every == 0 or step == schedule.steps:
-                evaluated = _evaluate(
-                    eval_function, merge, state, data.feed(learner, mesh, seed, train=False), schedule
-                )
+                evaluated = {}
+                for ending, held_out in data.eval_feeds(learner, mesh, seed).items():
+                    judged = _evaluate(eval_function, merge, state, held_out, schedule)
+                    evaluated |= {name + ending: value for name, value in judged.items()}
                 log.write("eval", step, evaluated)
             if step % schedule.checkpoint_every == 0 or last:
                 checkpoints.save(state, feed, {**description, "configuration": configuration})
@@ -208,25 +300,44 @@ def train(
     return evaluated
 
 
-def _check_videos(feed: Feed, learner: Learner, mixture: str) -> None:
+def _check_parts(data: DataConfig, step_config: StepConfig, mesh: Mesh) -> None:
+    """Refuses batches that cannot be taken in equal parts by all devices that they are divided over."""
+    parts, ways = step_config.microbatches, batch_sharding(mesh).num_devices // mesh.shape["model"]
+    for found in (data.batch_size, *(size.batch_size for size in data.resolutions)):
+        if parts > 1 and found % (parts * ways):
+            raise UserError(
+                f"found batch_size {found}, expected a multiple of {parts * ways}, for {parts} microbatches on {ways} "
+                "devices: change batch_size or StepConfig.microbatches"
+            )
+
+
+def _check_videos(feed: MixtureFeed, wanted: tuple[int, int, int, int]) -> None:
     found = feed.batch_spec["video"]
-    wanted = (learner.frames, learner.frame_size, learner.frame_size, 3)
     if found.shape[1:] != wanted or found.dtype != np.uint8:
         raise UserError(
-            f"the videos of {mixture} are {found.dtype} {list(found.shape[1:])}, expected uint8 {list(wanted)} "
-            "[frames, height, width, colours]: name a mixture of that size, or change the model's frames or frame_size"
+            f"the videos of {feed.settings.mixture} are {found.dtype} {list(found.shape[1:])}, expected uint8 "
+            f"{list(wanted)} [frames, height, width, colours]: name a mixture of that size, or change frames or "
+            "frame_size"
         )
+
+
+def _check_frame_sizes(feed: Feed, learner: Learner, spec: state_lib.TrainState) -> None:
+    """Refuses frames that the model cannot take, which it would only say when their turn comes."""
+    for each in feed.feeds if isinstance(feed, AlternatingFeed) else ():
+        try:
+            jax.eval_shape(learner.evaluate, spec.params, spec.frozen, each.batch_spec, jax.random.key(0))
+        except UserError as error:
+            raise UserError(f"{each.settings.mixture}: {error}") from error
 
 
 def _check_evaluation(data: DataConfig, learner: Learner, mesh: Mesh, seed: int) -> None:
     """Refuses what an evaluation would stumble over hours later."""
-    feed = data.feed(learner, mesh, seed, train=False)
-    _check_videos(feed, learner, data.eval_mixture)
-    if next(feed, None) is None:
-        raise UserError(
-            f"the test split of {data.eval_mixture} is smaller than one batch of {data.batch_size}; "
-            "make batch_size smaller or the test split larger"
-        )
+    for feed in data.eval_feeds(learner, mesh, seed).values():
+        if next(feed, None) is None:
+            raise UserError(
+                f"the test split of {feed.settings.mixture} is smaller than one batch of {feed.settings.batch_size}; "
+                "make batch_size smaller or the test split larger"
+            )
 
 
 def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: Schedule) -> dict[str, float]:
@@ -237,13 +348,14 @@ def _evaluate(eval_function: Any, merge: Any, state: Any, feed: Feed, schedule: 
     values = seen.compute()
     if not np.isfinite(values["loss"]):
         raise UserError(f"loss is {values['loss']} on test examples; lower learning_rate or clip")
-    return _numbers({name: value for name, value in values.items() if name != "gradient_norm"})
+    return _numbers(values)
 
 
 def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
     """The metrics as numbers; a loss or gradient that is not finite ends the training."""
     values = seen.compute()
-    broken = [name for name in ("loss", "gradient_norm") if not np.isfinite(values[name])]
+    watched = [name for name in values if name == "loss" or name.startswith("gradient_norm")]
+    broken = [name for name in watched if not np.isfinite(values[name])]
     if broken:
         kept = checkpoint_steps(workdir)
         stays = f"the checkpoint of step {kept[-1]} stays in {workdir}: go on from it" if kept else "begin anew"
@@ -254,8 +366,12 @@ def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    """Without what nothing was seen of, such as the loss of images where there were none."""
-    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+    """Scalars, of vectors each entry, without what nothing was seen of, such as the loss of images without images."""
+    scalars: dict[str, Any] = {}
+    for name, value in values.items():
+        entries = np.asarray(value)
+        scalars |= {name: entries} if not entries.ndim else {f"{name}_{i:02}": x for i, x in enumerate(entries)}
+    return {name: float(value) for name, value in scalars.items() if np.isfinite(value)}
 
 
 @dataclasses.dataclass
@@ -287,6 +403,20 @@ def _stop_requests() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
+class _Health:
+    """What has been told of a training's health, so that nothing is told again while it lasts."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def new(self, lines: list[str]) -> list[str]:
+        """The lines whose subject, the words before the first number, was not among those told last."""
+        subjects = {line.partition(" ")[0]: line for line in lines}
+        new = [line for subject, line in subjects.items() if subject not in self._told]
+        self._told = set(subjects)
+        return new
+
+
 class _Progress:
     """A bar on a terminal, a line now and then elsewhere."""
 
@@ -299,6 +429,12 @@ class _Progress:
         self._bar.set_postfix(values)
         if self._bar.disable and jax.process_index() == 0:
             print(f"step {step}/{self._steps}", *(f"{name} {value}" for name, value in values.items()), flush=True)
+
+    def tell(self, step: int, lines: list[str]) -> None:
+        """Warns of what is not well."""
+        if jax.process_index() == 0:
+            for line in lines:
+                self._bar.write(f"step {step}: {line}", file=sys.stderr)
 
     def advance(self) -> None:
         """One step is done."""

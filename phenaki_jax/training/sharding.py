@@ -19,7 +19,15 @@ Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 BATCH_AXES = ("replica", "data")
 DATA_PARALLEL: Rules = (("batch", BATCH_AXES),)
 # Not "vocab": tables have a row more than there are codes, which no number of devices divides.
-FULLY_SHARDED: Rules = (*DATA_PARALLEL, ("embed", "data"), ("heads", "model"), ("mlp", "model"), ("codes", "model"))
+FULLY_SHARDED: Rules = (
+    *DATA_PARALLEL,
+    ("embed", "data"),
+    ("heads", "model"),
+    ("mlp", "model"),
+    ("codes", "model"),
+    ("conv_in", "data"),
+    ("conv_out", "model"),
+)
 RULES = {"data_parallel": DATA_PARALLEL, "fully_sharded": FULLY_SHARDED}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from typing import Any
 
@@ -16,7 +17,31 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import sharding
-from phenaki_jax.training.learner import Batch, Learner
+from phenaki_jax.training.learner import Batch, Given, Learned, Learner
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """How batches become new parameters.
+
+    Attributes:
+      microbatches: parts that a batch is taken in, one after the other, whose gradients add up (gradient accumulation):
+        a step then needs the memory of one part.
+      average_decay: of the exponential moving average of the parameters that evaluation, pictures and export use
+        (MAGVIT-v2: 0.999); 0 for none. In the first steps it is less, (1 + step) / (10 + step).
+
+    Raises:
+      UserError: a value out of its range.
+    """
+
+    microbatches: int = 1
+    average_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.microbatches < 1:
+            raise UserError(f"microbatches {self.microbatches} must be at least 1")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"average_decay {self.average_decay} must be at least 0 and below 1, such as 0.999")
 
 
 class Stream(enum.IntEnum):
@@ -39,6 +64,8 @@ class TrainState(PyTreeNode):
     Attributes:
       step: steps taken, int32 [].
       params: what is trained.
+      average: averages of `params` over the steps, of the names that are used after training; {} without averaging.
+      statistics: running ones that no gradient trains, see `Learner.initial_statistics`.
       frozen: parameters of frozen parts (the tokenizer of the transformer), so that a checkpoint is complete.
       optimizer: state of the optimizer.
       seed: of all randomness, int32 []; see `rng_of`.
@@ -46,12 +73,21 @@ class TrainState(PyTreeNode):
 
     step: Any
     params: Any
+    average: Any
+    statistics: Any
     frozen: Any
     optimizer: Any
     seed: Any
 
+    @property
+    def used(self) -> Any:
+        """The parameters that evaluation, pictures and export use."""
+        return {**self.params, **self.average}
 
-def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: Mesh, rules: str) -> TrainState:
+
+def state_spec(
+    learner: Learner, transform: optax.GradientTransformation, mesh: Mesh, rules: str, config: StepConfig
+) -> TrainState:
     """Shapes, types and shardings of a state, without computing it; also what a checkpoint is restored into."""
     boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
     params = nn.unbox(boxed)
@@ -63,9 +99,12 @@ def state_spec(learner: Learner, transform: optax.GradientTransformation, mesh: 
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
     scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    placed = jax.tree.map(place, params, shardings)
     return TrainState(
         step=scalar,
-        params=jax.tree.map(place, params, shardings),
+        params=placed,
+        average={name: placed[name] for name in learner.averaged} if config.average_decay else {},
+        statistics=jax.tree.map(lambda leaf: place(leaf, whole), jax.eval_shape(learner.initial_statistics)),
         frozen=jax.tree.map(lambda leaf: place(leaf, whole), learner.frozen_spec()),
         optimizer=jax.tree.map(place, optimizer, sharding.shardings_like(optimizer, shardings, whole)),
         seed=scalar,
@@ -82,8 +121,8 @@ def initial_state(
       transform: the optimizer.
       seed: of the initialisation and all that follows.
       spec: of the state.
-      begun: "params" to begin with, in host memory, and the "frozen" ones they were trained over; where None, the
-        learner's initial ones.
+      begun: "params" to begin with, in host memory, and the "frozen" ones they were trained over; what it lacks
+        begins as the learner says.
 
     Raises:
       UserError: what is begun with was trained over other frozen parameters than the learner's.
@@ -94,16 +133,17 @@ def initial_state(
             "the training to begin with stands on another tokenizer than this one, whose codes mean something else; "
             "name the tokenizer it was trained over, or another initial_workdir"
         )
-    places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer))
-    if begun is None:
-        initialise = lambda seed: nn.unbox(learner.init_params(rng_of(seed, Stream.INITIALISATION)))  # noqa: E731
-        params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
-    else:
-        params = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.params, begun["params"])
+    places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer, spec.statistics))
+    initialise = lambda seed: nn.unbox(learner.init_params(rng_of(seed, Stream.INITIALISATION)))  # noqa: E731
+    params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
+    for name, tree in (begun or {"params": {}})["params"].items():
+        params[name] = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), params[name], tree)
     optimizer = jax.jit(transform.init, out_shardings=places[1])(params)
     frozen = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, frozen)
+    average = jax.tree.map(jnp.copy, {name: params[name] for name in spec.average})
+    statistics = jax.jit(learner.initial_statistics, out_shardings=places[2])()
     scalars = [jax.device_put(jnp.asarray(value, jnp.int32), spec.step.sharding) for value in (0, seed)]
-    return TrainState(scalars[0], params, frozen, optimizer, scalars[1])
+    return TrainState(scalars[0], params, average, statistics, frozen, optimizer, scalars[1])
 
 
 def _equal(found: Any, wanted: Any) -> bool:
@@ -113,21 +153,44 @@ def _equal(found: Any, wanted: Any) -> bool:
 
 
 def train_step(
-    learner: Learner, transform: optax.GradientTransformation, state: TrainState, batch: Batch
+    learner: Learner, transform: optax.GradientTransformation, config: StepConfig, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Any]:
     """One step: the new state, and a `clu.metrics.Collection` of what was seen before it."""
-    rng = rng_of(state.seed, Stream.STEPS, state.step)
-    gradient_of = jax.grad(learner.loss, has_aux=True)
-    gradients, outputs = gradient_of(state.params, state.frozen, batch, rng)
-    updates, optimizer = transform.update(gradients, state.optimizer, state.params)
-    outputs["gradient_norm"] = (optax.tree.norm(gradients), jnp.ones(()))
+    given = Given(state.frozen, state.statistics, state.step, rng_of(state.seed, Stream.STEPS, state.step))
+    learned = _learn(learner, config.microbatches, state.params, batch, given)
+    updates, optimizer = transform.update(learned.gradients, state.optimizer, state.params)
+    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients)}
     metrics = learner.metrics().single_from_model_output(**outputs)
-    params = optax.apply_updates(state.params, updates)
-    return state.replace(step=state.step + 1, params=params, optimizer=optimizer), metrics
+    updated = optax.apply_updates(state.params, updates)
+    params, statistics = learner.settle(state.params, updated, learned.observed, given)
+    decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
+    average = jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new, state.average, {name: params[name] for name in state.average}
+    )
+    new = state.replace(step=state.step + 1, params=params, average=average, statistics=statistics, optimizer=optimizer)
+    return new, metrics
+
+
+def _learn(learner: Learner, parts: int, params: Any, batch: Batch, given: Given) -> Learned:
+    """What a batch teaches, taken whole or in so many parts."""
+    if parts == 1:
+        return learner.learn(params, batch, given)
+    # Every part has rows of every device.
+    split = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1), batch)
+
+    def learn(total: Learned, part: tuple[Batch, Array]) -> tuple[Learned, None]:
+        batch, index = part
+        learned = learner.learn(params, batch, given._replace(rng=jax.random.fold_in(given.rng, index)))
+        return jax.tree.map(jnp.add, total, learned), None
+
+    first = jax.eval_shape(learner.learn, params, jax.tree.map(lambda array: array[0], split), given)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+    total, _ = jax.lax.scan(learn, nothing, (split, jnp.arange(parts)))
+    return total._replace(gradients=jax.tree.map(lambda gradient: gradient / parts, total.gradients))
 
 
 def eval_step(learner: Learner, state: TrainState, batch: Batch, index: Int[Array, ""]) -> Any:
     """A `clu.metrics.Collection` for the `index`-th batch of an evaluation; the state stays as it is."""
     rng = rng_of(state.seed, Stream.EVALUATION, index)
-    outputs = learner.evaluate(state.params, state.frozen, batch, rng)
-    return learner.metrics().single_from_model_output(**outputs, gradient_norm=(jnp.zeros(()), jnp.zeros(())))
+    outputs = learner.evaluate(state.used, state.frozen, batch, rng)
+    return learner.metrics().single_from_model_output(**outputs)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from clu import metrics
 from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
 
@@ -19,7 +20,8 @@ from phenaki_jax.layers.module import apply
 from phenaki_jax.text.encoder import TextEncoder
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
-from phenaki_jax.training.learner import Batch
+from phenaki_jax.training.learner import Batch, Given, Learned
+from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.transformer.masking import random_mask
 from phenaki_jax.transformer.objective import masked_loss
@@ -59,6 +61,7 @@ class TransformerLearner:
     dtype: str = "float32"
 
     converter = "transformer"
+    averaged = ("text", "transformer")
     progress_metrics = ("loss", "accuracy")
 
     def __post_init__(self) -> None:
@@ -117,7 +120,34 @@ class TransformerLearner:
                 f"the tokenizer in {self.tokenizer_workdir} was trained on clips of {trained} frames, expected at "
                 f"least {self.frames}, as this training's; name another tokenizer or set frames"
             )
-        return {"tokenizer": read["params"]}
+        return {"tokenizer": read["params"]["tokenizer"]}
+
+    def initial_statistics(self) -> Any:
+        """There are none."""
+        return {}
+
+    def transform(self, optimizer: OptimizerConfig, boxed_params: Any) -> optax.GradientTransformation:
+        """One optimizer for all parameters."""
+        return optimizer.make(boxed_params)
+
+    def learn(self, params: Any, batch: Batch, given: Given) -> Learned:
+        """Gradients and outputs of a training batch."""
+        gradients, outputs = jax.grad(self.loss, has_aux=True)(params, given.frozen, batch, given.rng)
+        return Learned(gradients, outputs, {})
+
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
+        """Nothing is left to do after the optimizer."""
+        del before, observed
+        return after, given.statistics
+
+    def gradient_outputs(self, gradients: Any) -> dict[str, Any]:
+        """The global norm."""
+        return {"gradient_norm": (optax.tree.norm(gradients), jnp.ones(()))}
+
+    def advice(self, values: dict[str, float]) -> list[str]:
+        """Nothing is told of a masked transformer yet."""
+        del values
+        return []
 
     def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
         """The loss of a batch and the outputs that the metrics are made of.
@@ -148,14 +178,16 @@ class TransformerLearner:
     def _loss(
         self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray, *, deterministic: bool
     ) -> tuple[Array, dict[str, Any]]:
-        config, dtype = self.model, jnp.dtype(self.dtype)
+        # Frames of any size that the tokenizer takes: the model's own is that of what it draws.
+        tokenizer_config = dataclasses.replace(self.model.tokenizer, frame_size=batch["video"].shape[2])
+        config, dtype = dataclasses.replace(self.model, tokenizer=tokenizer_config), jnp.dtype(self.dtype)
         mask_rng, drop_rng, dropout_rng = jax.random.split(rng, 3)
         tokenizer = CViViT(config.tokenizer)
         tokens = apply(tokenizer, frozen["tokenizer"], pixels.to_float(batch["video"]), method="encode")
         tokens = jax.lax.stop_gradient(tokens).reshape(tokens.shape[0], -1)
-        token_mask = self._valid_tokens(batch["frame_mask"])
-        candidates = token_mask & ~config.known_tokens(batch["prefix_frames"])
         places = math.prod(config.tokenizer.grid())
+        token_mask = jnp.repeat(config.tokenizer.time_mask(batch["frame_mask"]), places, axis=1)
+        candidates = token_mask & ~config.known_tokens(batch["prefix_frames"])
         masked, _ = random_mask(mask_rng, candidates, places=places, tube_share=self.tube_share)
         drop_text = jax.random.uniform(drop_rng, (tokens.shape[0],)) < self.null_text_rate
         text_encoder = TextEncoder(config.text, dtype)
@@ -190,7 +222,3 @@ class TransformerLearner:
             "null_text_rate": (jnp.sum(drop_text), jnp.float32(drop_text.shape[0])),
         }
         return loss, outputs
-
-    def _valid_tokens(self, frame_mask: Bool[Array, "batch frames"]) -> Bool[Array, "batch length"]:
-        times = self.model.tokenizer.time_mask(frame_mask)
-        return jnp.repeat(times, math.prod(self.model.tokenizer.grid()), axis=1)

@@ -79,7 +79,7 @@ class MaskedTransformer(nn.Module):
         tokens = embedding.astype(self.dtype)[video_tokens]
         tokens += positions_lib.sinusoidal_embedding(token_positions, config.width).astype(self.dtype)
         tokens = nn.with_logical_constraint(tokens, ("batch", "length", "embed"))
-        tokens = Stack(config.stack, self.dtype, name="stack")(
+        tokens, _ = Stack(config.stack, self.dtype, name="stack")(
             tokens,
             angles=positions_lib.rotary_angles(token_positions, config.stack.head_width),
             mask=token_mask[:, None, None, :],

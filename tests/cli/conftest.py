@@ -43,5 +43,5 @@ def tokenizer_workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A tokenizer's training."""
     config = tiny_config().tokenizer
     description = {"kind": "tokenizer", "tokenizer": dataclasses.asdict(config), "phenaki_jax": "0.1.0"}
-    params = random_params(config)["tokenizer"]
+    params = random_params(config)
     return write_checkpoint(tmp_path_factory.mktemp("tokenizer"), description, params, {})

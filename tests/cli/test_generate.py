@@ -12,7 +12,8 @@ import pytest
 
 from phenaki_jax.cli.main import main
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.inference.video_files import read_video, square_frames, write_video
+from phenaki_jax.inference.video_files import square_frames, write_video
+from phenaki_jax.inference.video_reader import read_video
 
 
 def test_each_prompt_becomes_a_file(

@@ -11,7 +11,7 @@ import pytest
 from phenaki_jax.cli.main import main
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.inference.testing import random_params, tiny_config
-from phenaki_jax.inference.video_files import read_video
+from phenaki_jax.inference.video_reader import read_video
 
 PARAMETERS = sum(array.size for array in jax.tree.leaves(random_params(tiny_config())))
 

@@ -8,7 +8,8 @@ import pytest
 
 from phenaki_jax.cli.main import main
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.inference.video_files import read_video, write_video
+from phenaki_jax.inference.video_files import write_video
+from phenaki_jax.inference.video_reader import read_video
 
 
 def test_both_stand_side_by_side(

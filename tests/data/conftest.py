@@ -40,3 +40,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
         seed=small.videos.seed,
     )
     return small
+
+
+@pytest.fixture(scope="session")
+def two_sizes(dataset: SmallDataset) -> SmallDataset:
+    """The same, with few examples of 64 x 64 pixels besides."""
+    prepare(dataset.data_dir, size=64, train_videos=12, test_videos=8, train_images=8, test_images=4)
+    return dataset

@@ -95,6 +95,16 @@ def test_images_are_told_from_videos_by_their_mask(dataset: SmallDataset, mesh: 
     assert 0.12 < np.mean(masks == 1) < 0.28
 
 
+def test_images_and_clips_of_all_lengths_share_a_batch(dataset: SmallDataset, mesh: Mesh) -> None:
+    batches = take(feed_of(dataset, mesh, mixture="moving_shapes_joint_any_length", batch_size=32), 4)
+    for batch in batches:
+        lengths = batch["frame_mask"].sum(1)
+        assert {1, 3, 11} < set(lengths) <= {1, 3, 5, 7, 9, 11}
+        assert not batch["video"][~batch["frame_mask"]].any()
+        assert (batch["frame_mask"] == (np.arange(11) < lengths[:, None])).all()
+        assert (batch["prefix_frames"] < lengths).all()
+
+
 def test_seed_decides_the_batches(dataset: SmallDataset, mesh: Mesh) -> None:
     first, same, other = (take(feed_of(dataset, mesh, seed=seed), 3) for seed in (4, 4, 5))
     assert_equal(first, same)
@@ -247,7 +257,7 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
         ({"mixture": "moving_shapes"}, "found mixture 'moving_shapes', expected one of .*moving_shapes_joint"),
         ({"split": "validation"}, "found split 'validation', expected one of test, train"),
         ({"converter": "vae"}, "found converter 'vae', expected one of tokenizer, transformer"),
-        ({"batch_size": 7}, "found batch_size 7, expected a multiple of 2, .* set it to 8"),
+        ({"batch_size": 7}, "found batch_size 7, expected a multiple of 2, .* set that of moving_shapes_joint to 8"),
         ({"batch_size": 0}, "found batch_size 0, expected a multiple of 2"),
         ({"frames": 13}, "openings of 13 frames, expected 1 to 12"),
     ],

@@ -35,6 +35,7 @@ class Window:
 
     clip: int
     start: int
+    frames: int
     prefix_frames: int
     caption: str
     scene: world.Scene
@@ -52,6 +53,11 @@ class Window:
         return (self.start + self.prefix_frames) % world.SEGMENT_FRAMES
 
 
+def is_of_one_segment(window: Window) -> bool:
+    """Whether all its new frames are."""
+    return window.offset + window.frames - window.prefix_frames <= world.SEGMENT_FRAMES
+
+
 def read(task: seqio.Task, *, epochs: int = 1, **options: object) -> list[dict[str, np.ndarray]]:
     return list(tfds.as_numpy(task.get_dataset(LENGTHS, num_epochs=epochs, **{"seed": 0, **options})))
 
@@ -62,24 +68,33 @@ def text(tokens: np.ndarray) -> str:
 
 
 @functools.cache
-def places(videos: ExampleSet) -> dict[bytes, tuple[int, int, world.Scene]]:
+def rendered(videos: ExampleSet, clip: int) -> np.ndarray:
+    return world.render(example_scene(videos, clip), videos.size)
+
+
+@functools.cache
+def places(videos: ExampleSet, length: int) -> dict[bytes, list[tuple[int, int, world.Scene]]]:
     """By its pixels, the clip, the first frame and the scene of every window that the rendered clips hold."""
-    found = {}
+    found = collections.defaultdict(list)
     for clip in range(videos.count):
-        scene = example_scene(videos, clip)
-        frames = world.render(scene, videos.size)
-        for start in range(len(frames) - LENGTHS["video"] + 1):
-            found[frames[start : start + LENGTHS["video"]].tobytes()] = clip, start, scene
-    return found
+        scene, frames = example_scene(videos, clip), rendered(videos, clip)
+        for start in range(len(frames) - length + 1):
+            found[frames[start : start + length].tobytes()].append((clip, start, scene))
+    return dict(found)
+
+
+def candidates(videos: ExampleSet, example: dict[str, np.ndarray]) -> list[Window]:
+    """Where a window may have been cut from; raises KeyError where the pixels are not those of a rendered window."""
+    frames, given, caption = len(example["video"]), example["prefix_frames"].item(), text(example["text_tokens"])
+    return [
+        Window(clip, start, frames, given, caption, scene)
+        for clip, start, scene in places(videos, frames)[example["video"].tobytes()]
+    ]
 
 
 def trace(videos: ExampleSet, read_examples: list[dict[str, np.ndarray]]) -> list[Window]:
-    """Where every window was cut from; raises KeyError where the pixels are not those of a rendered window."""
-    windows = []
-    for example in read_examples:
-        clip, start, scene = places(videos)[example["video"].tobytes()]
-        windows.append(Window(clip, start, int(example["prefix_frames"][0]), text(example["text_tokens"]), scene))
-    return windows
+    """Where every window was cut from, if it is long enough to be told from others of its clip."""
+    return [candidates(videos, example)[-1] for example in read_examples]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +111,7 @@ def test_windows_are_rendered_frames_and_their_caption_is_of_the_segment_of_the_
 
 def test_new_frames_are_all_of_one_segment(windows: list[Window]) -> None:
     for window in windows:
-        assert window.offset + LENGTHS["video"] - window.prefix_frames <= world.SEGMENT_FRAMES
+        assert is_of_one_segment(window)
 
 
 def test_half_of_the_windows_are_continuations_of_five_frames(windows: list[Window]) -> None:
@@ -144,6 +159,42 @@ def test_prefixes_are_as_long_and_as_frequent_as_asked(
     assert all(window.caption in world.captions(window.segment) for window in windows)
 
 
+@pytest.fixture(scope="module")
+def any_length(dataset: SmallDataset) -> list[dict[str, np.ndarray]]:
+    """Twenty epochs of the video task of any length."""
+    seqio.set_tfds_data_dir_override(str(dataset.data_dir))
+    return read(tasks.video_text_task(length_step=2), epochs=20)
+
+
+def test_windows_of_any_length_show_what_their_caption_says(
+    dataset: SmallDataset, any_length: list[dict[str, np.ndarray]]
+) -> None:
+    """A short window may be found at several places of its clip, of which one is right."""
+    for example in any_length:
+        assert any(
+            is_of_one_segment(window) and window.caption in world.captions(window.segment)
+            for window in candidates(dataset.videos, example)
+        )
+
+
+def test_all_lengths_are_as_likely_and_leave_something_new(any_length: list[dict[str, np.ndarray]]) -> None:
+    counts = collections.Counter((example["prefix_frames"].item(), len(example["video"])) for example in any_length)
+    openings, continuations = ({length: n for (given, length), n in counts.items() if given == g} for g in (0, 5))
+    assert set(openings) == {3, 5, 7, 9, 11}
+    assert set(continuations) == {7, 9, 11}
+    for found in (openings, continuations):
+        assert max(found.values()) < 1.35 * min(found.values())
+
+
+def test_short_windows_begin_anywhere_in_their_segment(
+    dataset: SmallDataset, any_length: list[dict[str, np.ndarray]]
+) -> None:
+    openings = (example for example in any_length if len(example["video"]) == 3)
+    found = [windows[0] for example in openings if len(windows := candidates(dataset.videos, example)) == 1]
+    moving = [window.offset for window in found if window.segment.motion.startswith("moves")]
+    assert set(moving) == set(range(world.SEGMENT_FRAMES - 2))
+
+
 def test_test_split_is_read_in_one_order_where_it_is_not_shuffled(dataset: SmallDataset) -> None:
     first, second = (
         [window.clip for window in trace(dataset.test_videos, read(tasks.video_text_task(), **options))]
@@ -179,6 +230,13 @@ def test_mixture_is_four_fifths_videos() -> None:
     assert 0.76 < np.mean(videos) < 0.84
 
 
+def test_mixture_of_any_length_holds_images_and_clips_of_all_lengths() -> None:
+    mixed = seqio.get_mixture_or_task("moving_shapes_joint_any_length").get_dataset(LENGTHS, seed=0)
+    counts = collections.Counter(len(example["video"]) for example in tfds.as_numpy(mixed.take(800)))
+    assert set(counts) == {1, 3, 5, 7, 9, 11}
+    assert 0.16 < counts[1] / 800 < 0.24
+
+
 def test_overlong_captions_keep_their_end() -> None:
     for example in tfds.as_numpy(tasks.video_text_task().get_dataset({**LENGTHS, "text_tokens": 8}, seed=0).take(5)):
         assert example["text_tokens"].shape == (8,)
@@ -199,10 +257,13 @@ def test_hosts_share_the_clips_of_every_epoch_between_them(dataset: SmallDataset
 
 def test_all_names_are_registered_and_registering_again_changes_nothing() -> None:
     tasks.register()
-    suffixes = ("", "_64")
-    assert {f"moving_shapes_joint{suffix}" for suffix in suffixes} <= set(seqio.MixtureRegistry.names())
-    for kind, suffix in itertools.product(("video", "image"), suffixes):
-        assert f"moving_shapes_{kind}_text{suffix}" in seqio.TaskRegistry.names()
+    for size in ("", "_64"):
+        mixtures = {f"moving_shapes_joint{length}{size}" for length in ("", "_any_length")}
+        assert mixtures <= set(seqio.MixtureRegistry.names())
+        tasks_of_size = {
+            f"moving_shapes_{what}{size}" for what in ("video_text", "video_text_any_length", "image_text")
+        }
+        assert tasks_of_size <= set(seqio.TaskRegistry.names())
 
 
 def test_a_dataset_that_is_not_there_is_named_with_the_way_to_make_it(tmp_path: pathlib.Path) -> None:
@@ -226,6 +287,10 @@ def test_no_data_dir_at_all_is_an_error() -> None:
         (30, {"prefix_probability": 1.0, "prefix_frames": 25}, "expected 1 to 24 given"),
         (5, {}, "continuations of 5 frames, 5 of them given"),
         (5, {"prefix_frames": 0}, "continuations of 5 frames, 0 of them given"),
+        (2, {"length_step": 2}, "any length up to 2 frames with length_step 2, expected .* more frames than it"),
+        (11, {"length_step": 0}, "length_step 0, expected a step of at least 1"),
+        (14, {"length_step": 2}, "openings of 13 frames, expected 1 to 12"),
+        (6, {"length_step": 2}, "continuations of 5 frames, 5 of them given"),
         (11, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share from 0 to 1"),
     ],
 )

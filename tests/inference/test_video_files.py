@@ -11,7 +11,8 @@ from PIL import Image
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import check_output
 from phenaki_jax.inference import video_files
-from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, fit_frames, read_video, write_video
+from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, fit_frames, write_video
+from phenaki_jax.inference.video_reader import read_video
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 CONFIG = CViViTConfig(frames=5, frame_size=32)

@@ -17,7 +17,7 @@ TOKENS = jax.random.normal(jax.random.key(0), (2, 5, 8))
 
 
 def _value_and_gradient(config: StackConfig, params: dict) -> tuple[jax.Array, dict]:
-    return jax.value_and_grad(lambda params: jnp.sum(Stack(config).apply(params, TOKENS) ** 3))(params)
+    return jax.value_and_grad(lambda params: jnp.sum(Stack(config).apply(params, TOKENS)[0] ** 3))(params)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def test_computing_again_changes_no_gradient(policy: str, params: dict) -> None:
 
 def test_dropout_drops_only_while_training(params: dict) -> None:
     stack = Stack(dataclasses.replace(CONFIG, dropout=0.5))
-    still = stack.apply(params, TOKENS)
-    np.testing.assert_array_equal(still, Stack(CONFIG).apply(params, TOKENS))
+    still, _ = stack.apply(params, TOKENS)
+    np.testing.assert_array_equal(still, Stack(CONFIG).apply(params, TOKENS)[0])
     dropped = [
-        stack.apply(params, TOKENS, deterministic=False, rngs={"dropout": jax.random.key(key)}) for key in (1, 2)
+        stack.apply(params, TOKENS, deterministic=False, rngs={"dropout": jax.random.key(key)})[0] for key in (1, 2)
     ]
     assert np.any(np.asarray(dropped[0]) != np.asarray(still))
     assert np.any(np.asarray(dropped[0]) != np.asarray(dropped[1]))

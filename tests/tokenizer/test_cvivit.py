@@ -15,7 +15,10 @@ from phenaki_jax.tokenizer.cvivit import CViViT
 
 QUANTIZERS = {
     "cosine_vq": QuantizerConfig(kind="cosine_vq", codes=64, code_width=8),
+    "cosine_vq_ema": QuantizerConfig(kind="cosine_vq_ema", codes=64, code_width=8),
     "fsq": QuantizerConfig(kind="fsq", levels=(8, 5, 5)),
+    "lfq": QuantizerConfig(kind="lfq", bits=8),
+    "bsq": QuantizerConfig(kind="bsq", bits=8),
 }
 
 
@@ -80,7 +83,7 @@ def test_decoder_alone_has_no_gradient_from_later_tokens() -> None:
     features = jax.random.normal(jax.random.key(1), (1, 5, 2, 2, config.width))
 
     def frame_sums(features: jax.Array) -> jax.Array:
-        return jnp.sum(model.apply({"params": params}, features, method="_decode_features") ** 2, axis=(0, 2, 3, 4))
+        return jnp.sum(model.apply({"params": params}, features, method="draw") ** 2, axis=(0, 2, 3, 4))
 
     by_time = np.abs(np.asarray(jax.jacrev(frame_sums)(features))).sum(axis=(1, 3, 4, 5))
     for frame in range(9):

@@ -8,6 +8,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.testing import random_params, tiny_config
+from phenaki_jax.tokenizer.adversarial import AdversarialConfig
+from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.optimizers import OptimizerConfig
@@ -15,7 +17,9 @@ from phenaki_jax.training.sharding import MESH_AXES, MeshConfig, batch_sharding,
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
-LEARNER = TokenizerLearner(tiny_config().tokenizer)
+GAME = AdversarialConfig(DiscriminatorConfig(most_channels=8), lecam=0.1, adaptive=True)
+LEARNER = TokenizerLearner(tiny_config().tokenizer, adversarial=GAME)
+STEP = state_lib.StepConfig(microbatches=2, average_decay=0.9)
 
 
 def test_a_mesh_takes_all_devices_there_are() -> None:
@@ -50,7 +54,7 @@ def test_parameters_lie_as_the_rules_say() -> None:
 def test_moments_lie_where_their_parameters_do(kind: str) -> None:
     mesh = MeshConfig(data=2, model=2).make()
     boxed = jax.eval_shape(LEARNER.init_params, jax.random.key(0))
-    spec = state_lib.state_spec(LEARNER, OptimizerConfig(kind).make(boxed), mesh, "fully_sharded")
+    spec = state_lib.state_spec(LEARNER, LEARNER.transform(OptimizerConfig(kind), boxed), mesh, "fully_sharded", STEP)
     places = {str(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(spec.params)}
     found = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(spec.optimizer):
@@ -84,14 +88,14 @@ def test_sharded_steps_are_those_of_one_device(learner: Learner) -> None:
     four = MeshConfig(data=2, model=2, rules="fully_sharded")
     one = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), MESH_AXES)
     for mesh, rules in ((one, "data_parallel"), (four.make(), four.rules)):
-        spec = state_lib.state_spec(learner, transform, mesh, rules)
+        spec = state_lib.state_spec(learner, transform, mesh, rules, STEP)
         state = state_lib.initial_state(learner, transform, 0, spec)
         divided = jax.device_put(batch, batch_sharding(mesh))
         with jax.set_mesh(mesh):
-            step = jax.jit(lambda state, batch: state_lib.train_step(learner, transform, state, batch)[0])
+            step = jax.jit(lambda state, batch: state_lib.train_step(learner, transform, STEP, state, batch)[0])
             for _ in range(2):
                 state = step(state, divided)
-        found.append(jax.tree.map(np.asarray, state.params))
+        found.append(jax.tree.map(np.asarray, (state.params, state.average, state.statistics)))
     assert len(divided["video"].addressable_shards[0].data) == 2
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), *found)
 

@@ -1,64 +1,209 @@
-"""The tokenizer's learner: padding has no effect, and a few steps lower the loss."""
+"""The tokenizer's learner: padding has no effect, steps lower the loss, and two networks play against each other."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from phenaki_jax.errors import UserError
 from phenaki_jax.inference.testing import random_params
+from phenaki_jax.tokenizer.adversarial import AdversarialConfig
+from phenaki_jax.tokenizer.config import QuantizerConfig
+from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
+from phenaki_jax.tokenizer.perceptual import PerceptualConfig
+from phenaki_jax.training import sharding, state
+from phenaki_jax.training.learner import Given, Learned
+from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
+
+OPTIMIZER = OptimizerConfig(warmup_steps=0, decay_steps=100, learning_rate=1e-3)
+SMALL = DiscriminatorConfig(most_channels=8)
+
+
+def _given(learner: TokenizerLearner, step: int = 0, frozen: Any = None) -> Given:
+    return Given(frozen or {}, learner.initial_statistics(), jnp.int32(step), jax.random.key(0))
+
+
+def _learn(learner: TokenizerLearner, batch: dict, step: int = 0, frozen: Any = None) -> Learned:
+    params = nn.unbox(learner.init_params(jax.random.key(0)))
+    return jax.jit(learner.learn)(params, batch, _given(learner, step, frozen))
 
 
 @pytest.fixture(scope="module")
 def params(tokenizer_learner: TokenizerLearner) -> dict:
-    return random_params(tokenizer_learner.model)["tokenizer"]
+    return random_params(tokenizer_learner.model)
 
 
 @pytest.fixture(scope="module")
-def learn(tokenizer_learner: TokenizerLearner) -> Callable[[dict, dict], tuple]:
-    """((loss, outputs), gradient) of parameters and a batch."""
-    compiled = jax.jit(jax.value_and_grad(tokenizer_learner.loss, has_aux=True))
-    return lambda params, batch: compiled(params, {}, batch, jax.random.key(0))
+def learn(tokenizer_learner: TokenizerLearner) -> Callable[[dict, dict], Learned]:
+    """What a batch teaches at some parameters."""
+    compiled = jax.jit(tokenizer_learner.learn)
+    return lambda params, batch: compiled(params, batch, _given(tokenizer_learner))
 
 
 @pytest.fixture(scope="module")
 def batch() -> dict[str, jax.Array]:
-    """A clip of all 7 frames, one of 5 and an image, with noise behind them."""
+    """A clip of all 7 frames, one of 5, one of 3 and an image, with noise behind them."""
     return {
-        "video": jax.random.randint(jax.random.key(0), (3, 7, 32, 32, 3), 0, 256).astype(jnp.uint8),
-        "frame_mask": jnp.arange(7)[None] < jnp.array([7, 5, 1])[:, None],
+        "video": jax.random.randint(jax.random.key(0), (4, 7, 32, 32, 3), 0, 256).astype(jnp.uint8),
+        "frame_mask": jnp.arange(7)[None] < jnp.array([7, 5, 3, 1])[:, None],
     }
 
 
-def test_padding_changes_neither_loss_nor_outputs_nor_gradient(learn: Callable, params: dict, batch: dict) -> None:
+def _with_other_padding(batch: dict) -> dict:
     valid = batch["frame_mask"][:, :, None, None, None]
     other = {**batch, "video": jnp.where(valid, batch["video"], 255).astype(jnp.uint8)}
     assert np.any(other["video"] != batch["video"])
-    jax.tree.map(np.testing.assert_array_equal, learn(params, other), learn(params, batch))
+    return other
+
+
+def test_padding_changes_nothing_that_is_learned(learn: Callable, params: dict, batch: dict) -> None:
+    jax.tree.map(np.testing.assert_array_equal, learn(params, _with_other_padding(batch)), learn(params, batch))
 
 
 def test_codes_are_counted_in_valid_time_steps(learn: Callable, params: dict, batch: dict) -> None:
-    """7, 5 and 1 frames are 4, 3 and 1 time steps of 4 x 4 tokens."""
-    (_, outputs), _ = learn(params, batch)
-    assert float(outputs["code_counts"].sum()) == (4 + 3 + 1) * 16
+    """7, 5, 3 and 1 frames are 4, 3, 2 and 1 time steps of 4 x 4 tokens."""
+    assert float(learn(params, batch).outputs["code_counts"].sum()) == (4 + 3 + 2 + 1) * 16
+
+
+def test_errors_are_told_for_each_frame_index(learn: Callable, params: dict, batch: dict) -> None:
+    squares, frames = learn(params, batch).outputs["frame_error"]
+    np.testing.assert_array_equal(frames, [4, 3, 3, 2, 2, 1, 1])
+    assert (squares > 0).all()
 
 
 def test_ten_steps_lower_the_loss_of_a_batch(learn: Callable, params: dict, batch: dict) -> None:
     """Its clips are each of one colour."""
-    colours = jnp.array([[255, 0, 0], [0, 0, 255], [255, 255, 255]], jnp.uint8)
+    colours = jnp.array([[255, 0, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]], jnp.uint8)
     plain = {**batch, "video": jnp.broadcast_to(colours[:, None, None, None], batch["video"].shape)}
     optimizer = optax.adam(1e-2)
-    state = optimizer.init(params)
+    adam = optimizer.init(params)
     losses, psnrs = [], []
     for _ in range(11):
-        (loss, outputs), gradient = learn(params, plain)
-        updates, state = optimizer.update(gradient, state)
+        learned = learn(params, plain)
+        updates, adam = optimizer.update(learned.gradients, adam)
         params = optax.apply_updates(params, updates)
-        total, clips = outputs["psnr"]
-        losses.append(float(loss))
+        total, clips = learned.outputs["psnr"]
+        losses.append(float(learned.outputs["loss"][0]))
         psnrs.append(float(total / clips))
     assert losses[-1] < losses[0] / 2
     assert psnrs[-1] > psnrs[0] + 4
+
+
+@pytest.mark.parametrize("kind", ["frames", "video"])
+def test_both_networks_learn_from_a_batch_and_padding_teaches_neither(
+    tokenizer_learner: TokenizerLearner, batch: dict, kind: str
+) -> None:
+    adversarial = AdversarialConfig(dataclasses.replace(SMALL, kind=kind), lecam=0.1, adaptive=True)
+    learner = dataclasses.replace(tokenizer_learner, adversarial=adversarial)
+    learned = _learn(learner, batch)
+    for name in ("tokenizer", "discriminator"):
+        norms = jax.tree.map(lambda leaf: float(jnp.linalg.norm(leaf)), learned.gradients[name])
+        assert all(np.isfinite(norm) for norm in jax.tree.leaves(norms))
+        assert optax.tree.norm(learned.gradients[name]) > 0
+    assert 0 <= float(learned.outputs["discriminator_accuracy"][0]) <= 1
+    again = _learn(learner, _with_other_padding(batch))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), again, learned)
+
+
+def test_the_tokenizer_does_not_feel_the_discriminator_before_the_start(
+    tokenizer_learner: TokenizerLearner, batch: dict
+) -> None:
+    adversarial = AdversarialConfig(SMALL, discriminator_start=2, start=5)
+    learner = dataclasses.replace(tokenizer_learner, adversarial=adversarial)
+    learn = jax.jit(learner.learn)
+    params = nn.unbox(learner.init_params(jax.random.key(0)))
+    gradients = {step: learn(params, batch, _given(learner, step)).gradients for step in (1, 2, 5)}
+    heads = [gradients[step]["tokenizer"]["first_head"] for step in (1, 2, 5)]
+    np.testing.assert_array_equal(heads[0], heads[1])
+    assert not np.allclose(heads[2], heads[0], rtol=1e-3)
+    assert optax.tree.norm(gradients[1]["discriminator"]) == 0
+    assert optax.tree.norm(gradients[2]["discriminator"]) > 0
+
+
+def _state(learner: TokenizerLearner, config: state.StepConfig) -> tuple[Callable, state.TrainState]:
+    """A compiled step, and the state to begin with."""
+    transform = learner.transform(OPTIMIZER, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    spec = state.state_spec(learner, transform, sharding.MeshConfig().make(), "data_parallel", config)
+    step = jax.jit(functools.partial(state.train_step, learner, transform, config))
+    return step, state.initial_state(learner, transform, 0, spec)
+
+
+def test_a_batch_in_parts_teaches_what_the_whole_does(tokenizer_learner: TokenizerLearner, batch: dict) -> None:
+    """Clips of one length weigh alike in every part."""
+    learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL))
+    whole = {**batch, "frame_mask": jnp.ones_like(batch["frame_mask"])}
+    params = nn.unbox(learner.init_params(jax.random.key(0)))
+    learn = functools.partial(state._learn, learner)
+    once, parts = (jax.jit(functools.partial(learn, count))(params, whole, _given(learner)) for count in (1, 2))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), parts.gradients, once.gradients)
+    assert float(parts.outputs["psnr"][1]) == 4
+    np.testing.assert_allclose(parts.outputs["psnr"][0], once.outputs["psnr"][0], rtol=1e-5)
+
+
+def test_averages_of_the_tokenizer_follow_its_steps(tokenizer_learner: TokenizerLearner, batch: dict) -> None:
+    """At step 0 the decay is (1 + 0) / (10 + 0) at most."""
+    learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL))
+    step, begun = _state(learner, state.StepConfig(average_decay=0.9))
+    after, _ = step(begun, batch)
+    assert set(after.average) == {"tokenizer"}
+    head = [tree["tokenizer"]["first_head"] for tree in (begun.params, after.params, after.average)]
+    assert np.any(head[1] != head[0])
+    np.testing.assert_allclose(head[2], 0.1 * head[0] + 0.9 * head[1], rtol=1e-5, atol=1e-8)
+    np.testing.assert_array_equal(after.used["tokenizer"]["first_head"], head[2])
+
+
+def test_a_codebook_of_averages_moves_to_its_tokens_and_not_by_the_optimizer(
+    tokenizer_learner: TokenizerLearner, batch: dict
+) -> None:
+    quantizer = QuantizerConfig(kind="cosine_vq_ema", codes=16, code_width=4, restart=0.0)
+    learner = dataclasses.replace(
+        tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, quantizer=quantizer)
+    )
+    step, begun = _state(learner, state.StepConfig())
+    after, metrics = step(begun, batch)
+    codebooks = [np.asarray(tree.params["tokenizer"]["quantizer"]["codebook"]) for tree in (begun, after)]
+    used = np.asarray(metrics.codebook_usage.counts) > 0
+    assert 0 < used.sum() < 16
+    np.testing.assert_array_equal(codebooks[0][~used], codebooks[1][~used])
+    assert (np.abs(codebooks[0] - codebooks[1])[used].sum(axis=1) > 0).all()
+    np.testing.assert_allclose(np.linalg.norm(codebooks[1][used], axis=1), 1.0, rtol=1e-5)
+    assert float(after.statistics["codebook"].counts.sum()) > 0
+
+
+def test_perceptual_terms_of_equal_videos_are_zero_and_of_others_pull(
+    tokenizer_learner: TokenizerLearner, batch: dict
+) -> None:
+    perceptual = PerceptualConfig(0.1, 1.0, "random", "random", "random", video_layers=("Conv3d_1a_7x7",))
+    learner = dataclasses.replace(tokenizer_learner, perceptual=perceptual)
+    frozen = learner.load_frozen()
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), learner.frozen_spec())
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), frozen) == shapes
+    video = batch["video"][:2, :3].astype(jnp.float32) / 127.5 - 1
+    mask = jnp.array([[True, True, True], [True, False, False]])
+    looks = jax.jit(jax.grad(learner._looks, has_aux=True))
+    slope, outputs = looks(video, video, mask, frozen)
+    for name in ("image_perceptual", "video_perceptual"):
+        assert float(outputs[name][0]) == pytest.approx(0, abs=1e-6)
+    slope, outputs = looks(-video, video, mask, frozen)
+    assert all(float(outputs[name][0]) > 0 for name in ("image_perceptual", "video_perceptual"))
+    assert np.isfinite(slope).all()
+    np.testing.assert_array_equal(slope[1, 1:], 0.0)
+
+
+def test_a_missing_network_says_where_it_comes_from_and_how_to_do_without(tokenizer_learner: TokenizerLearner) -> None:
+    learner = dataclasses.replace(tokenizer_learner, perceptual=PerceptualConfig(video=1.0, i3d_file="nowhere.pt"))
+    with pytest.raises(UserError, match=r"nowhere\.pt.*http.*PerceptualConfig\.video to 0"):
+        learner.load_frozen()
+
+
+def test_an_optimizer_of_a_discriminator_that_is_not_there_is_refused(tokenizer_learner: TokenizerLearner) -> None:
+    with pytest.raises(UserError, match="discriminator_optimizer without a discriminator"):
+        dataclasses.replace(tokenizer_learner, discriminator_optimizer=OPTIMIZER)

@@ -1,0 +1,141 @@
+"""What is watched while a tokenizer trains, and what it means where it is not well."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+
+from clu import metrics
+
+from phenaki_jax.evaluation.metrics import CodeCounts, CodePerplexity, Ratio
+
+STEMS = ("first_stem", "later_stem", "first_head", "later_head")
+
+_MEANS = (
+    "loss",
+    "reconstruction_loss",
+    "quantizer_loss",
+    "psnr",
+    "psnr_first_frame",
+    "frame_error",
+    "image_perceptual",
+    "video_perceptual",
+    "commitment",
+    "codebook",
+    "token_entropy",
+    "code_entropy",
+    "gradient_norm",
+    *(f"gradient_norm_{name}" for name in STEMS),
+)
+
+_MEANS_OF_GAME = (
+    "adversarial_loss",
+    "adversarial_weight",
+    "discriminator_loss",
+    "discriminator_r1",
+    "discriminator_lecam",
+    "discriminator_accuracy",
+    "logits_real",
+    "logits_fake",
+    "gradient_norm_discriminator",
+)
+
+# Share of the codes, of large codebooks that of the paper's number: some steps see no more tokens.
+_LEAST_PERPLEXITY, _MOST_CODES = 0.02, 8192
+_STARVED = 0.01
+_FIRST_FRAME_WORSE = 2.0
+_LAST_FRAMES_WORSE = 2.0
+_LARGEST_LOGIT = 50.0
+_SURE, _UNSURE = 0.99, 0.52
+
+
+@functools.cache
+def collection(*, adversarial: bool) -> type[metrics.Collection]:
+    """All metrics of a tokenizer's training, with those of a discriminator or without."""
+    return metrics.Collection.create(
+        codebook_usage=CodeCounts,
+        codebook_perplexity=CodePerplexity,
+        **{name: Ratio.from_output(name) for name in (*_MEANS, *(_MEANS_OF_GAME if adversarial else ()))},
+    )
+
+
+def advice(values: dict[str, float], codebook_size: int) -> list[str]:
+    """A line for each thing that is not well: what is seen, what it means, what to try.
+
+    Args:
+      values: metrics of the last steps, by name.
+      codebook_size: number of codes.
+    """
+    return [*_of_codes(values, codebook_size), *_of_frames(values), *_of_gradients(values), *_of_game(values)]
+
+
+def _of_codes(values: dict[str, float], codebook_size: int) -> list[str]:
+    perplexity = values.get("codebook_perplexity")
+    if perplexity is None or perplexity >= max(2.0, _LEAST_PERPLEXITY * min(codebook_size, _MOST_CODES)):
+        return []
+    return [
+        f"codebook_perplexity {perplexity:.3g} of {codebook_size} codes: a few codes carry nearly all tokens "
+        "(collapse). Normal in the first hundreds of steps; later try a longer warmup_steps, a lower learning_rate, or "
+        "a quantizer that does not collapse: kind fsq, or cosine_vq_ema, which restarts dead codes"
+    ]
+
+
+def _of_frames(values: dict[str, float]) -> list[str]:
+    names = sorted(name for name in values if name.startswith("frame_error_"))
+    errors = [values[name] for name in names]
+    if len(errors) < 3:
+        return []
+    later = statistics.median(errors[1:])
+    told = []
+    if errors[0] > _FIRST_FRAME_WORSE * later:
+        told.append(
+            f"frame_error_00 {errors[0]:.3g} against {later:.3g} of later frames: the first frame is drawn worse, as "
+            "its layers see few tokens. Try tied_stems, or more images in the mixture"
+        )
+    if errors[-1] > _LAST_FRAMES_WORSE * errors[len(errors) // 2]:
+        told.append(
+            f"{names[-1]} {errors[-1]:.3g} against {errors[len(errors) // 2]:.3g} in the middle: the error grows along "
+            "the clip. Few clips may reach this length (look at their lengths), or temporal_window may be too short"
+        )
+    return told
+
+
+def _of_gradients(values: dict[str, float]) -> list[str]:
+    told = []
+    for first, later in (("first_stem", "later_stem"), ("first_head", "later_head")):
+        norms = [values.get(f"gradient_norm_{name}", 1.0) for name in (first, later)]
+        if norms[0] < _STARVED * norms[1]:
+            told.append(
+                f"gradient_norm_{first} {norms[0]:.2g} against gradient_norm_{later} {norms[1]:.2g}: the first frame's "
+                "layers starve. Try tied_stems, or more images in the mixture"
+            )
+    return told
+
+
+def _of_game(values: dict[str, float]) -> list[str]:
+    if not values.get("discriminator_loss"):
+        return []
+    accuracy, real, fake = (values[name] for name in ("discriminator_accuracy", "logits_real", "logits_fake"))
+    told = []
+    if max(abs(real), abs(fake)) > _LARGEST_LOGIT:
+        told.append(
+            f"logits_real {real:.3g}, logits_fake {fake:.3g}: the discriminator explodes. Try a larger r1, a lower "
+            "learning_rate of its own (discriminator_optimizer), or lecam 0.001"
+        )
+    elif accuracy > _SURE:
+        told.append(
+            f"discriminator_accuracy {accuracy:.3f}: it tells every reconstruction, whose gradient then says little. "
+            "Normal while reconstructions are blurred; later try a larger r1, a lower weight, lecam 0.001, or a "
+            "later start"
+        )
+    elif accuracy < _UNSURE:
+        told.append(
+            f"discriminator_accuracy {accuracy:.3f}, no better than chance: it has not begun to learn, or has died. "
+            "Look at gradient_norm_discriminator; try a lower r1, a higher learning_rate of its own, or a larger batch"
+        )
+    if values.get("gradient_norm_discriminator") == 0:
+        told.append(
+            "gradient_norm_discriminator 0: the discriminator is dead. Begin anew from a checkpoint before, with a "
+            "lower learning_rate or in float32"
+        )
+    return told

@@ -1,0 +1,143 @@
+"""Published files become parameters, whichever format they come in, and any other file is refused by its first flaw."""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.features import testing, weights
+from phenaki_jax.features.random_weights import random_i3d, random_lpips, random_tensors, random_vgg16
+from phenaki_jax.features.vgg16 import ACTIVATIONS
+
+
+@pytest.fixture(scope="module")
+def vgg16_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """As torchvision publishes it, with the layers that are not needed, which here are small."""
+    spare = {
+        f"classifier.{layer}.{kind}": np.zeros(3, np.float32) for layer in (0, 3, 6) for kind in ("weight", "bias")
+    }
+    file = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
+    save_file(random_tensors(weights.vgg16_tensors(), 3) | spare, file)
+    return file
+
+
+@pytest.fixture
+def heads_file(tmp_path: pathlib.Path) -> pathlib.Path:
+    save_file(testing.random_heads(), tmp_path / "heads.safetensors")
+    return tmp_path / "heads.safetensors"
+
+
+def test_names_and_shapes_are_those_of_the_published_files() -> None:
+    """VGG16's 13 convolutions; I3D's 57, of 6 tensors each with the count of batches, and the logits."""
+    vgg16, i3d = weights.vgg16_tensors(), weights.i3d_tensors()
+    assert (len(vgg16), sum(map(np.prod, vgg16.values()))) == (26, 14_714_688)
+    assert vgg16["features.28.weight"] == (512, 512, 3, 3)
+    assert len(i3d) == 57 * 5 + 2
+    assert sum(np.prod(shape) for name, shape in i3d.items() if "running" not in name) == 12_697_264
+    assert i3d["Conv3d_1a_7x7.conv3d.weight"] == (64, 3, 7, 7, 7)
+    assert i3d["Mixed_4f.b2b.bn.running_var"] == (128,)
+    assert i3d["logits.conv3d.bias"] == (400,)
+
+
+def test_kernels_are_turned_to_channels_last(vgg16_file: pathlib.Path) -> None:
+    tensors = random_tensors(weights.vgg16_tensors(), 3)
+    params = weights.load_vgg16(vgg16_file)
+    jax.tree.map(np.testing.assert_array_equal, params, random_vgg16(3))
+    # The third convolution, behind two ReLUs and a pooling.
+    assert params["conv2_1"]["kernel"][0, 2, 5, 7] == tensors["features.5.weight"][7, 5, 0, 2]
+    np.testing.assert_array_equal(params["conv2_1"]["bias"], tensors["features.5.bias"])
+
+
+def test_heads_are_one_number_for_each_channel(vgg16_file: pathlib.Path, heads_file: pathlib.Path) -> None:
+    params = weights.load_lpips(vgg16_file, heads_file)
+    assert list(params["heads"]) == list(ACTIVATIONS)
+    assert params["heads"]["relu3_3"][9] == testing.random_heads()["lin2.model.1.weight"][0, 9, 0, 0]
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, random_lpips(0))
+
+
+def test_batch_norms_go_into_kernels_and_biases(tmp_path: pathlib.Path) -> None:
+    """A scale of 6, a shift of 1, a mean of 5 and a variance of 3 + 1: 6 / 2 = 3 times the kernel, 1 - 3 * 5 = -14."""
+    tensors = random_tensors(weights.i3d_tensors(), 0)
+    layer = "Mixed_3b.b1b"
+    for name, value in (("weight", 6), ("bias", 1), ("running_mean", 5), ("running_var", 3)):
+        tensors[f"{layer}.bn.{name}"] = np.full(128, value, np.float32)
+    tensors[f"{layer}.bn.num_batches_tracked"] = np.array(7)
+    save_file(tensors, tmp_path / "i3d.safetensors")
+    params = weights.load_i3d(tmp_path / "i3d.safetensors", epsilon=1.0)
+    found = params["Mixed_3b"]["b1b"]
+    assert found["kernel"].dtype == np.float32
+    np.testing.assert_array_equal(found["bias"], np.full(128, -14))
+    kernel = np.moveaxis(tensors[f"{layer}.conv3d.weight"], (0, 1), (4, 3))
+    np.testing.assert_array_equal(found["kernel"], 3 * kernel)
+    np.testing.assert_array_equal(params["logits"]["bias"], tensors["logits.conv3d.bias"])
+
+
+def test_random_weights_are_the_seeds() -> None:
+    first, again, other = random_i3d(0), random_i3d(0), random_i3d(1)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert not np.array_equal(first["logits"]["kernel"], other["logits"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("load", "url"),
+    [
+        (weights.load_vgg16, "https://download.pytorch.org/models/vgg16-397923af.pth"),
+        (weights.load_i3d, "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt"),
+    ],
+)
+def test_a_missing_file_is_told_with_where_it_comes_from(
+    tmp_path: pathlib.Path, load: Callable[..., object], url: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path / "absent.pt", "ObjectiveConfig.perceptual")
+    assert str(error.value).endswith(
+        f" weights at {tmp_path}/absent.pt, expected a file: download {url}, or set ObjectiveConfig.perceptual to 0 to "
+        "train without this loss"
+    )
+    with pytest.raises(UserError, match=r"download \S+$"):
+        load(tmp_path / "absent.pt")
+
+
+def test_half_precision_becomes_whole(vgg16_file: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    heads = testing.random_heads()
+    save_file({name: array.astype(np.float16) for name, array in heads.items()}, tmp_path / "half.safetensors")
+    found = weights.load_lpips(vgg16_file, tmp_path / "half.safetensors")["heads"]["relu1_2"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, heads["lin0.model.1.weight"].reshape(-1).astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lin1.model.1.weight": None, "lin3.model.1.weight": None}, "found no lin1.model.1.weight, expected LPIPS"),
+        ({"lin5.model.1.weight": np.zeros(1)}, "found lin5.model.1.weight, expected LPIPS heads alone"),
+        (
+            {"lin2.model.1.weight": np.zeros((1, 2, 1, 1))},
+            r"found lin2.model.1.weight as float64\[1, 2, 1, 1\], expected float32\[1, 256, 1, 1\]",
+        ),
+        ({"lin0.model.1.weight": np.zeros((1, 64, 1, 1), np.int32)}, r"as int32\[1, 64, 1, 1\], expected float32"),
+    ],
+)
+def test_the_first_flaw_is_told(
+    vgg16_file: pathlib.Path, tmp_path: pathlib.Path, change: dict[str, np.ndarray | None], message: str
+) -> None:
+    tensors = {name: array for name, array in {**testing.random_heads(), **change}.items() if array is not None}
+    save_file(tensors, tmp_path / "heads.safetensors")
+    with pytest.raises(UserError, match=message) as error:
+        weights.load_lpips(vgg16_file, tmp_path / "heads.safetensors")
+    assert str(tmp_path / "heads.safetensors") in str(error.value)
+
+
+def test_files_of_torch_are_read_too(vgg16_file: pathlib.Path, fixtures: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"state_legacy.pt: found no lin0.model.1.weight, expected LPIPS heads"):
+        weights.load_lpips(vgg16_file, fixtures / "state_legacy.pt")
+
+
+def test_a_damaged_file_is_refused(vgg16_file: pathlib.Path, heads_file: pathlib.Path) -> None:
+    heads_file.write_bytes(heads_file.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"heads\.safetensors is damaged"):
+        weights.load_lpips(vgg16_file, heads_file)

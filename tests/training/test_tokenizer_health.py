@@ -1,0 +1,54 @@
+"""Each thing that is not well is told with what it means; what is well is not."""
+
+import pytest
+
+from phenaki_jax.training.tokenizer_health import advice
+
+WELL = {
+    "codebook_perplexity": 160.0,
+    "frame_error_00": 0.010,
+    "frame_error_01": 0.009,
+    "frame_error_02": 0.011,
+    "gradient_norm_first_stem": 0.1,
+    "gradient_norm_later_stem": 0.2,
+    "gradient_norm_first_head": 0.1,
+    "gradient_norm_later_head": 0.2,
+    "discriminator_loss": 1.2,
+    "discriminator_accuracy": 0.7,
+    "logits_real": 0.8,
+    "logits_fake": -0.4,
+    "gradient_norm_discriminator": 0.3,
+}
+
+
+def test_nothing_is_told_of_a_training_that_is_well() -> None:
+    assert advice(WELL, 625) == []
+
+
+def test_nothing_is_told_of_a_discriminator_that_has_not_begun() -> None:
+    assert advice({**WELL, "discriminator_loss": 0.0, "discriminator_accuracy": 0.5}, 625) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "told", "tried"),
+    [
+        ({"codebook_perplexity": 3.0}, "codebook_perplexity 3 of 625 codes", "cosine_vq_ema"),
+        ({"frame_error_00": 0.03}, "frame_error_00 0.03 against 0.01 of later frames", "tied_stems"),
+        ({"frame_error_02": 0.05}, "frame_error_02 0.05 against 0.009 in the middle", "temporal_window"),
+        ({"gradient_norm_first_stem": 1e-3}, "gradient_norm_first_stem 0.001", "images in the mixture"),
+        ({"gradient_norm_first_head": 1e-3}, "gradient_norm_first_head 0.001", "images in the mixture"),
+        ({"logits_real": 400.0}, "logits_real 400", "r1"),
+        ({"discriminator_accuracy": 1.0}, "discriminator_accuracy 1.000", "later start"),
+        ({"discriminator_accuracy": 0.5}, "discriminator_accuracy 0.500", "lower r1"),
+        ({"gradient_norm_discriminator": 0.0}, "gradient_norm_discriminator 0", "learning_rate"),
+    ],
+)
+def test_what_is_not_well_is_told_with_what_to_try(found: dict[str, float], told: str, tried: str) -> None:
+    (line,) = advice({**WELL, **found}, 625)
+    assert line.startswith(told)
+    assert tried in line
+
+
+def test_a_large_codebook_is_not_held_to_all_of_its_codes() -> None:
+    """Two per cent of 2 ** 18 codes would be 5243; a step may see no more tokens than that."""
+    assert advice({**WELL, "codebook_perplexity": 1000.0}, 2**18) == []
