@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=Tr
 hypothesis.settings.load_profile("repeatable")
 
 # Elsewhere optax and clu run, whose own arithmetic mixes types.
-ROOMS_OF_STRICT_PROMOTION = {"layers", "text", "tokenizer", "transformer", "inference"}
+ROOMS_OF_STRICT_PROMOTION = {"layers", "features", "text", "tokenizer", "transformer", "inference"}
 
 
 @pytest.hookimpl(wrapper=True)

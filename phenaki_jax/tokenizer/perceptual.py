@@ -20,6 +20,7 @@ from phenaki_jax.features import i3d, lpips, random_weights, weights
 from phenaki_jax.layers.module import apply
 
 RANDOM = "random"
+LAYERS = tuple(name for name in i3d.ENDPOINTS if name != i3d.LOGITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +51,9 @@ class PerceptualConfig:
     def __post_init__(self) -> None:
         if self.image < 0 or self.video < 0:
             raise UserError(f"perceptual weights image {self.image} and video {self.video} must be at least 0")
-        if not self.video_layers or (unknown := [name for name in self.video_layers if name not in i3d.ENDPOINTS]):
+        if not self.video_layers or (unknown := [name for name in self.video_layers if name not in LAYERS]):
             found = unknown[0] if self.video_layers else "none"
-            raise UserError(f"found video_layers with {found!r}, expected some of {', '.join(i3d.ENDPOINTS)}")
+            raise UserError(f"found video_layers with {found!r}, expected some of {', '.join(LAYERS)}")
 
 
 def load_networks(config: PerceptualConfig) -> dict[str, Any]:
