@@ -105,4 +105,5 @@ class MultiHeadAttention(nn.Module):
             (inputs.shape[-1], count, self.heads, self.head_width),
         )
         projected = linear(inputs.astype(self.dtype), kernel)
-        return [projected[:, :, index] for index in range(count)]
+        # Split, whose gradient is one concatenation; that of taking each by its index pads and adds up.
+        return [jnp.squeeze(part, 2) for part in jnp.split(projected, count, axis=2)]

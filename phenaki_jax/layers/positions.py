@@ -52,7 +52,7 @@ def rotate(
     """Turns each pair (i, i + kv/2) of a head's features by its angle; in float32."""
     # As tables: left to fuse, XLA on CPU computes a sine and a cosine anew for every feature that they turn.
     cos, sin = jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))
-    cos, sin = jnp.tile(cos, 2)[..., None, :], jnp.concatenate([-sin, sin], axis=-1)[..., None, :]
-    wide = features.astype(jnp.float32)
-    turned = wide * cos + jnp.roll(wide, wide.shape[-1] // 2, axis=-1) * sin
+    cos, sin = cos[..., None, :], sin[..., None, :]
+    first, second = jnp.split(features.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(features.dtype)

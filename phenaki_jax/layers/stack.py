@@ -90,13 +90,14 @@ class Mlp(nn.Module):
         out = parameter(
             self,
             "out",
-            nn.initializers.variance_scaling(1 / (2 * config.layers), "fan_in", "normal"),
-            ("mlp", "embed"),
-            (config.mlp_width, config.width),
+            nn.initializers.variance_scaling(1 / (2 * config.layers), "fan_in", "normal", in_axis=1, out_axis=0),
+            ("embed", "mlp"),
+            (config.width, config.mlp_width),
         )
         hidden = jax.nn.gelu(linear(inputs, into))
         hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
-        return linear(hidden, out)
+        # Held as its transpose: the gradient of a tall kernel takes XLA on CPU twice as long as that of a wide one.
+        return linear(hidden, out.T)
 
 
 def normalize(name: str, dtype: DTypeLike) -> nn.RMSNorm:

@@ -25,6 +25,7 @@ from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
+from phenaki_jax.training.memory import give_back_freed_memory
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
 from phenaki_jax.training.state import StepConfig
@@ -220,7 +221,8 @@ def train(
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
     spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules, step_config)
     _check_frame_sizes(feed, learner, spec)
-    description = {**learner.describe(), "optimizer": optimizer.kind}
+    averaged = bool(step_config.average_decay)
+    description = {**learner.describe(), "optimizer": optimizer.kind, "averaged": averaged}
     # Nothing is written before everything that could be refused has been read.
     if checkpoint_steps(workdir):
         checkpoints = Checkpoints(workdir)
@@ -264,6 +266,8 @@ def train(
         for step in range(first_step + 1, schedule.steps + 1):
             batch = next(feed)
             state, metrics = step_function(state, batch)
+            if step == first_step + 1:
+                give_back_freed_memory()
             seen = metrics if seen is None else merge(seen, metrics)
             # Asked once: a request that comes while this step is told and shown is heeded after the next one.
             stopping = stop.requested

@@ -17,7 +17,6 @@ _KERNEL_AXES = {
     ("embed", "qkv", "heads", "kv"): (1, 3),
     ("heads", "kv", "embed"): (2, 1),
     ("embed", "mlp"): (1, 1),
-    ("mlp", "embed"): (1, 1),
 }
 
 

@@ -88,20 +88,17 @@ class TokenizerLearner:
 
     def describe(self) -> dict[str, Any]:
         """The configurations of the models, as JSON."""
-        described = {"kind": "tokenizer", "tokenizer": dataclasses.asdict(self.model)}
-        if self.adversarial is not None:
-            described["discriminator"] = dataclasses.asdict(self.adversarial.discriminator)
-        return described
+        discriminator = None if self.adversarial is None else dataclasses.asdict(self.adversarial.discriminator)
+        return {"kind": "tokenizer", "tokenizer": dataclasses.asdict(self.model), "discriminator": discriminator}
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters of "tokenizer" and, where there is one, "discriminator", boxed with their logical axis names."""
-        tokenizer_rng, discriminator_rng = jax.random.split(rng)
-        params = init_params(self.model, tokenizer_rng)
+        params = init_params(self.model, rng)
         if self.adversarial is not None:
             video = jnp.zeros((1, self.frames, self.frame_size, self.frame_size, 3))
             mask = jnp.ones(video.shape[:2], bool)
             module = Discriminator(self.adversarial.discriminator)
-            params["discriminator"] = module.init(discriminator_rng, video, mask)["params"]
+            params["discriminator"] = module.init(jax.random.fold_in(rng, 1), video, mask)["params"]
         return params
 
     def initial_statistics(self) -> Any:

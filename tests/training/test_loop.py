@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.tokenizer.adversarial import AdversarialConfig
+from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.training import checkpoints, loop
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.state import StepConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
@@ -243,3 +246,34 @@ def test_a_seed_out_of_range_is_refused(
     with pytest.raises(UserError, match=f"found seed {seed}, expected 0 to 2147483647"):
         small.run(tokenizer_learner, tmp_path / "run", seed=seed)
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused(
+    tokenizer_learner: TokenizerLearner, small: Training, tmp_path: Path
+) -> None:
+    """A batch of 4 over 4 devices has nothing to take in parts."""
+    with pytest.raises(UserError, match="batch_size 4, expected a multiple of 8, for 2 microbatches on 4 devices"):
+        small.run(tokenizer_learner, tmp_path / "run", step_config=StepConfig(microbatches=2))
+
+
+@pytest.mark.slow
+def test_a_game_begins_with_a_tokenizer_trained_without_and_resumes_with_its_averages(
+    tokenizer_learner: TokenizerLearner, small: Training, tokenizer_workdir: Path, tmp_path: Path
+) -> None:
+    """What is exported is the average; what trains on is not."""
+    game = AdversarialConfig(DiscriminatorConfig(most_channels=4))
+    learner = dataclasses.replace(tokenizer_learner, adversarial=game)
+    averaging = {"step_config": StepConfig(average_decay=0.9), "initial_workdir": str(tokenizer_workdir)}
+    small.changed("schedule", steps=3).run(learner, tmp_path / "run", **averaging)
+    small.run(learner, tmp_path / "run", **averaging)
+    assert checkpoints.checkpoint_steps(tmp_path / "run")[-1] == small.schedule.steps
+    average, last = (checkpoints.read_params(tmp_path / "run", average=average)["params"] for average in (True, False))
+    begun = checkpoints.read_params(tokenizer_workdir)["params"]
+    heads = [params["tokenizer"]["first_head"] for params in (begun, average, last)]
+    distances = [np.linalg.norm(head - heads[0]) for head in heads]
+    assert 0 < distances[1] < distances[2]
+    jax.tree.map(np.testing.assert_array_equal, average["discriminator"], last["discriminator"])
+    with pytest.raises(UserError, match="averaged = True, not False"):
+        small.run(learner, tmp_path / "run")
+    with pytest.raises(UserError, match=r"discriminator = .*, not None"):
+        small.run(tokenizer_learner, tmp_path / "run", **averaging)

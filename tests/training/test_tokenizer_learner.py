@@ -170,11 +170,11 @@ def test_a_codebook_of_averages_moves_to_its_tokens_and_not_by_the_optimizer(
     step, begun = _state(learner, state.StepConfig())
     after, metrics = step(begun, batch)
     codebooks = [np.asarray(tree.params["tokenizer"]["quantizer"]["codebook"]) for tree in (begun, after)]
+    codebooks = [codebook / np.linalg.norm(codebook, axis=1, keepdims=True) for codebook in codebooks]
     used = np.asarray(metrics.codebook_usage.counts) > 0
     assert 0 < used.sum() < 16
-    np.testing.assert_array_equal(codebooks[0][~used], codebooks[1][~used])
-    assert (np.abs(codebooks[0] - codebooks[1])[used].sum(axis=1) > 0).all()
-    np.testing.assert_allclose(np.linalg.norm(codebooks[1][used], axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(codebooks[0][~used], codebooks[1][~used], rtol=1e-5)
+    assert (np.abs(codebooks[0] - codebooks[1])[used].sum(axis=1) > 1e-3).all()
     assert float(after.statistics["codebook"].counts.sum()) > 0
 
 

@@ -17,6 +17,8 @@ def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFi
     bindings = ["DATA_DIR='data'"]
     if "transformer" in file.stem:
         bindings.append("TOKENIZER_WORKDIR='tokenizer'")
+    if "paper" in file.stem:
+        bindings.append("MIXTURE='clips'")
     train.run([str(file)], bindings, "workdir", dry_run=True)
     assert "parameters" in capsys.readouterr().out
 

@@ -1,0 +1,194 @@
+"""What quantizer, loss and positions change: tokenizers of one size, trained alike on moving_shapes at 32 px.
+
+    make bench BENCH=tokenizer_ablations ARGS="--out ablations"
+
+Every combination takes the same steps on the same batches from the same seed. Figures are of held-out clips: PSNR; the
+Fréchet distance of frames in a feature space that needs no download, that of a VGG16 with random weights (relu3_3,
+averaged over positions, 256 features); share of the codes in use; and, to see whether positions carry, PSNR at 64 px,
+which no training saw. A combination that is finished is a line of `table.jsonl` in the folder, and is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from phenaki_jax import __version__
+from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation.frechet import frechet_distance
+from phenaki_jax.evaluation.metrics import psnr
+from phenaki_jax.features.random_weights import random_vgg16
+from phenaki_jax.features.vgg16 import VGG16
+from phenaki_jax.layers import pixels
+from phenaki_jax.layers.module import apply
+from phenaki_jax.tokenizer.adversarial import AdversarialConfig
+from phenaki_jax.tokenizer.config import POSITIONS, CViViTConfig, QuantizerConfig
+from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
+from phenaki_jax.tokenizer.objective import ObjectiveConfig
+from phenaki_jax.tokenizer.perceptual import PerceptualConfig
+from phenaki_jax.training import state as state_lib
+from phenaki_jax.training.loop import DataConfig
+from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.sharding import MeshConfig, compiler_options
+from phenaki_jax.training.tokenizer_learner import TokenizerLearner
+
+# About as many codes in each.
+_QUANTIZERS = {
+    "cosine_vq": QuantizerConfig("cosine_vq", codes=625, code_width=16),
+    "cosine_vq_ema": QuantizerConfig("cosine_vq_ema", codes=625, code_width=16),
+    "fsq": QuantizerConfig("fsq", levels=(5, 5, 5, 5)),
+    "lfq": QuantizerConfig("lfq", bits=9),
+    "bsq": QuantizerConfig("bsq", bits=9),
+}
+_LOSSES: dict[str, dict[str, Any]] = {
+    "l2": {},
+    "l1": {"objective": ObjectiveConfig(l2=0.0, l1=1.0)},
+    "l2 + adversarial": {"adversarial": AdversarialConfig(DiscriminatorConfig(most_channels=32), r1_every=16)},
+    "l2 + perceptual": {"perceptual": PerceptualConfig(0.1, 0.0, "random", "random", "random")},
+}
+_BATCH = 16
+_EVAL_BATCHES = 10
+
+
+def learner_of(quantizer: str, loss: str, positions: str) -> TokenizerLearner:
+    """The tokenizer of moving_shapes at 32 px with these choices."""
+    model = CViViTConfig(
+        frame_size=32,
+        width=128,
+        heads=4,
+        mlp_width=512,
+        spatial_layers=1,
+        temporal_layers=1,
+        quantizer=_QUANTIZERS[quantizer],
+        positions=positions,
+        tied_stems=True,
+    )
+    return TokenizerLearner(model, **_LOSSES[loss])
+
+
+def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, float]:
+    """Trains a tokenizer and gives its figures."""
+    mesh = MeshConfig().make()
+    optimizer = OptimizerConfig(
+        "muon", 0.01, warmup_steps=min(80, steps // 4), decay_steps=steps, final_share=0.05, weight_decay=0.0, clip=1.0
+    )
+    config = state_lib.StepConfig()
+    transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    spec = state_lib.state_spec(learner, transform, mesh, "data_parallel", config)
+    state = state_lib.initial_state(learner, transform, 0, spec)
+    step = jax.jit(
+        functools.partial(state_lib.train_step, learner, transform, config),
+        donate_argnums=0,
+        compiler_options=compiler_options(mesh),
+    )
+    settings = DataConfig("moving_shapes_joint", "moving_shapes_video_text", str(data), _BATCH)
+    feed, seconds = settings.train_feed(learner, mesh, 0), []
+    with jax.set_mesh(mesh):
+        for _ in range(steps):
+            batch = next(feed)
+            begun = time.perf_counter()
+            state, metrics = step(state, batch)
+            jax.block_until_ready(metrics)
+            seconds.append(time.perf_counter() - begun)
+        figures = _held_out(learner, state.used["tokenizer"], settings.eval_feeds(learner, mesh, 0)[""])
+        larger = dataclasses.replace(learner, model=dataclasses.replace(learner.model, frame_size=64))
+        at_64 = DataConfig("moving_shapes_joint_64", "moving_shapes_video_text_64", str(data), _BATCH)
+        beyond = _held_out(larger, state.used["tokenizer"], at_64.eval_feeds(larger, mesh, 0)[""])
+    return {**figures, "psnr_at_64": beyond["psnr"], "seconds_per_step": float(np.median(seconds))}
+
+
+def _held_out(learner: TokenizerLearner, tokenizer: Any, feed: Any) -> dict[str, float]:
+    """PSNR in dB, Fréchet distance of frames, and share of the codes in use, of test clips."""
+    vgg16 = random_vgg16(0)
+
+    @jax.jit
+    def judge(tokenizer: Any, vgg16: Any, video: Any, frame_mask: Any) -> tuple[Any, ...]:
+        video = pixels.to_float(video)
+        reconstruction, quantized = apply(learner.module, tokenizer, video)
+        shown = [each.reshape(-1, *each.shape[2:]) for each in (video, jnp.clip(reconstruction, -1, 1))]
+        seen = [jnp.mean(apply(VGG16(), vgg16, each)["relu3_3"], axis=(1, 2)) for each in shown]
+        return psnr(video, reconstruction, frame_mask), *seen, quantized.indices
+
+    found = [
+        [np.asarray(each) for each in judge(tokenizer, vgg16, batch["video"], batch["frame_mask"])]
+        for _, batch in zip(range(_EVAL_BATCHES), feed, strict=False)
+    ]
+    ratios, true, drawn, indices = (np.concatenate(each) for each in zip(*found, strict=True))
+    return {
+        "psnr": float(ratios.mean()),
+        "frechet_distance": frechet_distance(true, drawn),
+        "codebook_usage": len(np.unique(indices)) / learner.model.quantizer.codebook_size,
+    }
+
+
+def table(out: Path, steps: int, wanted: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """The rows of all combinations, those that are not in the folder yet measured first."""
+    out.mkdir(parents=True, exist_ok=True)
+    data, file = out / "data", out / "table.jsonl"
+    for size in (32, 64):
+        prepare(data, size=size)
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {(row["quantizer"], row["loss"], row["positions"], row["steps"]): row for row in rows}
+    for choice in wanted:
+        if (*choice, steps) in done:
+            continue
+        named = dict(zip(("quantizer", "loss", "positions"), choice, strict=True))
+        row = {**named, "steps": steps, **measure(learner_of(*choice), data, steps)}
+        with file.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+        done[(*choice, steps)] = row
+        print(_line(row), flush=True)
+    return [done[(*choice, steps)] for choice in wanted]
+
+
+def _line(row: dict[str, Any]) -> str:
+    shown = [
+        *(row[name] for name in ("quantizer", "loss", "positions")),
+        f"{row['psnr']:.2f}",
+        f"{row['frechet_distance']:.2f}",
+        f"{row['codebook_usage']:.0%}",
+        f"{row['psnr_at_64']:.2f}",
+        f"{row['seconds_per_step']:.2f}",
+    ]
+    return f"| {' | '.join(shown)} |"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("ablations"), help="folder of data and table")
+    parser.add_argument("--steps", type=int, default=400, help="of every training (default: 400)")
+    for name, choices in (("quantizers", _QUANTIZERS), ("losses", _LOSSES), ("positions", POSITIONS)):
+        parser.add_argument(f"--{name}", nargs="+", choices=list(choices), default=list(choices))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        asked = _arguments()
+        rows = table(asked.out, asked.steps, list(itertools.product(asked.quantizers, asked.losses, asked.positions)))
+        print(
+            "\n| quantizer | loss | positions | PSNR, dB | Fréchet distance | codes used | PSNR at 64 px | s / step |"
+        )
+        print("|---|---|---|---|---|---|---|---|", *map(_line, rows), sep="\n")
+        best = max(rows, key=lambda row: row["psnr"])
+        versions = {"phenaki_jax": __version__, "jax": jax.__version__}
+        print(
+            json.dumps({"name": "tokenizer_ablations", "ratio": None, "best": best, "rows": rows, "versions": versions})
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (UserError, OSError) as error:
+        print(f"tokenizer_ablations: {error}", file=sys.stderr)
+        sys.exit(2)

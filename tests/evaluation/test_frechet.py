@@ -1,0 +1,39 @@
+"""The Fréchet distance: values worked out by hand for normal distributions along axes."""
+
+import numpy as np
+import pytest
+
+from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation.frechet import frechet_distance
+
+# Means (0, 0), covariance of the unbiased kind diag(2, 8).
+CROSS = np.array([[-np.sqrt(3), 0], [np.sqrt(3), 0], [0, -np.sqrt(12)], [0, np.sqrt(12)]])
+
+
+def test_equal_sets_are_at_distance_zero() -> None:
+    assert frechet_distance(CROSS, CROSS) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_shift_counts_by_its_square() -> None:
+    assert frechet_distance(CROSS, CROSS + np.array([3.0, 4.0])) == pytest.approx(25)
+
+
+def test_a_stretch_counts_by_the_difference_of_deviations() -> None:
+    """Deviations sqrt(2), sqrt(8) become sqrt(2), 2 sqrt(8): (2 sqrt(8) - sqrt(8))^2 = 8."""
+    assert frechet_distance(CROSS, CROSS * np.array([1.0, 2.0])) == pytest.approx(8)
+
+
+def test_a_turn_counts_though_all_deviations_stay() -> None:
+    """Covariances diag(2, 8) and diag(8, 2): 10 + 10 - 2 (4 + 4)."""
+    assert frechet_distance(CROSS, CROSS[:, ::-1]) == pytest.approx(4)
+
+
+def test_sets_of_fewer_rows_than_features_have_a_distance() -> None:
+    first, second = np.random.default_rng(0).normal(size=(2, 5, 20))
+    assert np.isfinite(frechet_distance(first, second))
+    assert frechet_distance(first, second) > 0
+
+
+def test_a_single_row_has_no_covariance() -> None:
+    with pytest.raises(UserError, match="sets of 1 and 4 features"):
+        frechet_distance(CROSS[:1], CROSS)
