@@ -24,7 +24,8 @@ def test_a_video_depends_on_its_prompt_and_seed_alone(model: Phenaki) -> None:
     """The second of two is what it is alone with the next seed, and another seed gives another."""
     both = model.generate(["a red circle", "a blue square"], seed=3)
     assert both.shape == (2, 5, 32, 32, 3)
-    np.testing.assert_array_equal(both[1:], model.generate("a blue square", seed=4))
+    # Values on the edge between two levels may fall to either side.
+    assert np.abs(both[1:].astype(int) - model.generate("a blue square", seed=4)).max() <= 1
     assert (both[0] != model.generate("a red circle", seed=5)[0]).any()
 
 

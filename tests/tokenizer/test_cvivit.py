@@ -59,7 +59,7 @@ def _looks_ahead(frame_of_gradient: np.ndarray, temporal_patch: int) -> list[tup
 
 @pytest.mark.parametrize(
     ("kind", "tied_stems", "frames", "temporal_patch"),
-    [("cosine_vq", False, 5, 2), ("fsq", False, 7, 2), ("fsq", True, 7, 2), ("cosine_vq", True, 7, 3)],
+    [*((kind, False, 5, 2) for kind in QUANTIZERS), ("fsq", True, 7, 2), ("cosine_vq", True, 7, 3)],
 )
 def test_no_output_frame_has_a_gradient_from_a_later_input_frame(
     kind: str, tied_stems: bool, frames: int, temporal_patch: int
