@@ -16,6 +16,7 @@ from phenaki_jax.files import make_folder, told_unwritable, whole_file, write_te
 from phenaki_jax.inference.video_files import film_strips
 
 METRICS_FILE = "metrics.jsonl"
+HEALTH_FILE = "health.jsonl"
 
 
 class RunLog:
@@ -55,8 +56,8 @@ class RunLog:
             return
         with self._writing():
             self._writer.write_texts(step, {"health": "\n\n".join(lines)})
-            with (self._workdir / METRICS_FILE).open("a") as file:
-                file.write(json.dumps({"kind": "health", "step": step, "advice": lines}) + "\n")
+            with (self._workdir / HEALTH_FILE).open("a") as file:
+                file.write(json.dumps({"step": step, "advice": lines}) + "\n")
 
     def write_videos(self, step: int, videos: Mapping[str, UInt8[jax.Array, "rows frames height width 3"]]) -> None:
         """Adds videos as pictures: a row each, frames from left to right."""

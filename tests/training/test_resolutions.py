@@ -38,6 +38,7 @@ def changed(data: loop.DataConfig, **settings: Any) -> loop.DataConfig:
     return dataclasses.replace(data, resolutions=(dataclasses.replace(AT_64, **settings),))
 
 
+@pytest.mark.slow
 def test_a_training_on_two_sizes_goes_on_from_a_checkpoint_as_if_nothing_had_been(
     tokenizer_learner: TokenizerLearner,
     optimizer: OptimizerConfig,

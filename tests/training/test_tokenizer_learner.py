@@ -148,6 +148,7 @@ def test_a_batch_in_parts_teaches_what_the_whole_does(tokenizer_learner: Tokeniz
     np.testing.assert_allclose(parts.outputs["psnr"][0], once.outputs["psnr"][0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_averages_of_the_tokenizer_follow_its_steps(tokenizer_learner: TokenizerLearner, batch: dict) -> None:
     """At step 0 the decay is (1 + 0) / (10 + 0) at most."""
     learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL))
