@@ -92,6 +92,7 @@ endif
 
 # A comparison's environment holds what its requirements file lists and nothing else (a line `-c ../constraints.txt`
 # in it takes our versions); phenaki_jax comes from this checkout.
+.bench/tokenizer_race/.installed: benchmarks/tokenizer_step.requirements.txt
 .bench/%/.installed: benchmarks/%.requirements.txt constraints.txt
 	$(call create_venv,.bench/$*)
 	@echo "Installing into .bench/$*, once." >&2

@@ -294,4 +294,4 @@ if __name__ == "__main__":
     else:
         report = _report()
         print(json.dumps(report))
-        sys.exit(report["largest"] > _AIM)
+        sys.exit(not report["largest"] <= _AIM)

@@ -4,15 +4,15 @@
 
 Every combination takes the same steps on the same batches from the same seed. Figures are of held-out clips: PSNR; the
 Fréchet distance of frames in a feature space that needs no download, that of a VGG16 with random weights (relu3_3,
-averaged over positions, 256 features); share of the codes in use; and, to see whether positions carry, PSNR at 64 px,
-which no training saw. A combination that is finished is a line of `table.jsonl` in the folder, and is not run again.
+averaged over positions, 256 features; other weights than those that the perceptual loss sees); share of the codes in
+use; and, to see whether positions carry, PSNR at 64 px, which no training saw. A combination that is finished is a line
+of `table.jsonl` in the folder, and is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import itertools
 import json
 import sys
@@ -39,9 +39,10 @@ from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.tokenizer.objective import ObjectiveConfig
 from phenaki_jax.tokenizer.perceptual import PerceptualConfig
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.loop import DataConfig
+from phenaki_jax.training.compiled import CompiledStep
+from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MeshConfig, compiler_options
+from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 
 # About as many codes in each.
@@ -58,8 +59,9 @@ _LOSSES: dict[str, dict[str, Any]] = {
     "l2 + adversarial": {"adversarial": AdversarialConfig(DiscriminatorConfig(most_channels=32), r1_every=16)},
     "l2 + perceptual": {"perceptual": PerceptualConfig(0.1, 0.0, "random", "random", "random")},
 }
-_BATCH = 16
-_EVAL_BATCHES = 10
+_DISCRIMINATORS = OptimizerConfig("adamw", 1e-4, warmup_steps=20)
+_BATCH = 8
+_EVAL_BATCHES = 15
 
 
 def learner_of(quantizer: str, loss: str, positions: str) -> TokenizerLearner:
@@ -75,7 +77,8 @@ def learner_of(quantizer: str, loss: str, positions: str) -> TokenizerLearner:
         positions=positions,
         tied_stems=True,
     )
-    return TokenizerLearner(model, **_LOSSES[loss])
+    game = "adversarial" in _LOSSES[loss]
+    return TokenizerLearner(model, discriminator_optimizer=_DISCRIMINATORS if game else None, **_LOSSES[loss])
 
 
 def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, float]:
@@ -88,11 +91,7 @@ def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, floa
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
     spec = state_lib.state_spec(learner, transform, mesh, "data_parallel", config)
     state = state_lib.initial_state(learner, transform, 0, spec)
-    step = jax.jit(
-        functools.partial(state_lib.train_step, learner, transform, config),
-        donate_argnums=0,
-        compiler_options=compiler_options(mesh),
-    )
+    step = CompiledStep(learner, transform, config, spec, mesh)
     settings = DataConfig("moving_shapes_joint", "moving_shapes_video_text", str(data), _BATCH)
     feed, seconds = settings.train_feed(learner, mesh, 0), []
     with jax.set_mesh(mesh):
@@ -111,7 +110,7 @@ def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, floa
 
 def _held_out(learner: TokenizerLearner, tokenizer: Any, feed: Any) -> dict[str, float]:
     """PSNR in dB, Fréchet distance of frames, and share of the codes in use, of test clips."""
-    vgg16 = random_vgg16(0)
+    vgg16 = random_vgg16(1)
 
     @jax.jit
     def judge(tokenizer: Any, vgg16: Any, video: Any, frame_mask: Any) -> tuple[Any, ...]:

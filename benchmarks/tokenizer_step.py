@@ -3,8 +3,9 @@
     make bench BENCH=tokenizer_step
 
 Both C-ViViTs have the same sizes, train on reconstruction and commitment alone (no discriminator, no perceptual term),
-in float32, with backward pass, clipped gradient and Adam, on the same clips of random pixels. Each side has a process
-of its own for each batch size. They take turns, a few steps at a time, so that a machine that slows down slows both;
+in float32, with backward pass, clipped gradient and Adam, on the same clips of random pixels, as each comes: theirs as
+its package runs it, eager; ours as `phenaki train` runs it. Each side has a process of its own for each batch size, and
+both the same two cores. They take turns, a few steps at a time, so that a machine that slows down slows both;
 the one that waits sleeps. Turns that other processes disturbed are done again while there is patience; `others_share`
 tells what is left of that. On a machine that others use, the figures mean little.
 """
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from typing import Any
 
 import numpy as np
+from against import process
 from against.process import Side
 from against.sizes import Sizes, gflop_of_step
 
@@ -33,7 +34,8 @@ _MATRIX_SIDES = (2048, 3072)
 _AIMS = {
     "ratio.batch_2": ">= 1.3",
     "ratio.batch_8": ">= 1.1",
-    "peak_memory_mib.phenaki_jax": "<= peak_memory_mib.phenaki_pytorch",
+    "peak_memory_mib.phenaki_jax.batch_2": "<= peak_memory_mib.phenaki_pytorch.batch_2",
+    "peak_memory_mib.phenaki_jax.batch_8": "<= peak_memory_mib.phenaki_pytorch.batch_8",
 }
 _UNITS = {
     "ratio": "seconds of a step, phenaki_pytorch over phenaki_jax",
@@ -58,6 +60,7 @@ def compare(turns: int) -> dict[str, Any]:
     Args:
       turns: turns of each side at each batch size, of three steps each.
     """
+    cores = process.take_two_cores()
     sizes = Sizes()
     peak = _peak_gflop_per_s()
     figures: dict[str, Any] = {}
@@ -68,14 +71,14 @@ def compare(turns: int) -> dict[str, Any]:
         for name in [name for name in figures if name.startswith("share_of_peak")]:
             figures[name] *= peak / again
         peak = again
-    _print_table(figures, peak)
+    _print_table(figures, peak, cores)
     versions = {
         name: version
         for name in list(figures)
         if name.startswith("versions")
         for name, version in figures.pop(name).items()
     }
-    return {"units": _UNITS, "aims": _AIMS, **figures, "peak_gflop_per_s": peak, "versions": versions}
+    return {"units": _UNITS, "aims": _AIMS, **figures, "peak_gflop_per_s": peak, "cores": cores, "versions": versions}
 
 
 def _peak_gflop_per_s() -> float:
@@ -133,8 +136,8 @@ def _compare_at(sizes: Sizes, batch: int, turns: int, peak: float) -> dict[str, 
     return figures
 
 
-def _print_table(figures: dict[str, Any], peak: float) -> None:
-    print(f"peak {peak:.0f} GFLOP/s, float32, {os.cpu_count()} cores")
+def _print_table(figures: dict[str, Any], peak: float, cores: int) -> None:
+    print(f"peak {peak:.0f} GFLOP/s, float32, {cores} cores")
     print("batch side                   s   GFLOP of peak    MiB  parameters  ratio others")
     for batch in _BATCHES:
         of = lambda figure, name="": figures[f"{figure}{name and '.'}{name}.batch_{batch}"]  # noqa: B023, E731
@@ -149,7 +152,10 @@ def _print_table(figures: dict[str, Any], peak: float) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=6, help="turns of three steps, of each side (default: 6)")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.turns < 1:
+        parser.error(f"found --turns {asked.turns}, expected at least 1")
+    return asked
 
 
 if __name__ == "__main__":

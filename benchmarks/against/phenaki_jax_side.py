@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import time
 from typing import Any
@@ -19,22 +18,27 @@ from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig, QuantizerConfig
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.memory import give_back_freed_memory
+from phenaki_jax.training.compiled import CompiledStep
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 
 
 class PhenakiJax:
-    """Our side: learner, optimizer, jitted step with a donated state."""
+    """Our side: learner, optimizer, jitted step with a donated state.
+
+    Attributes:
+      judged: what reconstructs.
+    """
+
+    judged = ("parameters",)
 
     def __init__(
         self,
         sizes: Sizes,
         optimizer: dict[str, Any] | None = None,
-        ema: float = 0.0,
-        quantizer: str = "cosine_vq",
         tied_stems: bool = False,
+        levels: tuple[int, ...] = (),
         seed: int = 0,
     ) -> None:
         """Makes the initial state.
@@ -42,9 +46,8 @@ class PhenakiJax:
         Args:
           sizes: of the model.
           optimizer: fields of `OptimizerConfig` that differ from its defaults.
-          ema: decay of an average of the parameters; 0 for none.
-          quantizer: kind of quantizer.
           tied_stems: see `CViViTConfig`.
+          levels: of an fsq quantizer, whose product is `sizes.codes`; () for the paper's cosine VQ.
           seed: of the initialisation.
         """
         self._model = CViViTConfig(
@@ -57,11 +60,13 @@ class PhenakiJax:
             mlp_width=sizes.mlp_width,
             spatial_layers=sizes.layers,
             temporal_layers=sizes.layers,
-            quantizer=QuantizerConfig(quantizer, codes=sizes.codes, code_width=sizes.code_width),
+            quantizer=QuantizerConfig("fsq", levels=levels)
+            if levels
+            else QuantizerConfig("cosine_vq", codes=sizes.codes, code_width=sizes.code_width),
             tied_stems=tied_stems,
         )
         self._learner = TokenizerLearner(self._model)
-        self._step_config = state_lib.StepConfig(average_decay=ema)
+        self._step_config = state_lib.StepConfig()
         self._mesh = MeshConfig().make()
         self._seed = seed
         self.begin(optimizer)
@@ -73,19 +78,12 @@ class PhenakiJax:
         transform = learner.transform(OptimizerConfig(**(optimizer or {})), boxed)
         spec = state_lib.state_spec(learner, transform, self._mesh, "data_parallel", self._step_config)
         self._state = state_lib.initial_state(learner, transform, self._seed, spec)
-        options = compiler_options(self._mesh)
-        self._step = jax.jit(
-            functools.partial(state_lib.train_step, learner, transform, self._step_config),
-            donate_argnums=0,
-            compiler_options=options,
-        )
-        self._reconstruct = jax.jit(self._reconstructed, compiler_options=options)
+        self._step = CompiledStep(learner, transform, self._step_config, spec, self._mesh)
+        self._reconstruct = jax.jit(self._reconstructed, compiler_options=compiler_options(self._mesh))
 
     def compile(self, videos: UInt8[np.ndarray, "batch frames height width 3"]) -> None:
         """Compiles the step for batches of this shape, so that the first one takes no longer than the others."""
-        with jax.set_mesh(self._mesh):
-            self._step = self._step.lower(self._state, self._batch(videos)).compile()
-        give_back_freed_memory()
+        self._step.compile(self._state, self._batch(videos))
 
     def parameters(self) -> int:
         """How many numbers are trained, the codebook among them."""
@@ -103,11 +101,11 @@ class PhenakiJax:
         return process.timed_steps(lambda: self.step(videos), count)
 
     def reconstruct(
-        self, videos: UInt8[np.ndarray, "batch frames height width 3"], average: bool = False
+        self, videos: UInt8[np.ndarray, "batch frames height width 3"], judged: str = "parameters"
     ) -> UInt8[np.ndarray, "batch frames height width 3"]:
-        """Videos through the tokens, by the parameters or by their average."""
-        state = self._state
-        return np.asarray(self._reconstruct((state.used if average else state.params)["tokenizer"], videos))
+        """Videos through the tokens."""
+        assert judged in self.judged
+        return np.asarray(self._reconstruct(self._state.params["tokenizer"], videos))
 
     def peak_memory_mib(self) -> float:
         """See `process`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import time
 import types
@@ -40,19 +41,16 @@ class PhenakiPytorch:
     its `forward` returns the first alone, so the second is taken from the quantizer as it passes.
     """
 
-    def __init__(
-        self, sizes: Sizes, learning_rate: float = 3e-4, ema: float = 0.0, threads: int = 2, seed: int = 0
-    ) -> None:
+    def __init__(self, sizes: Sizes, learning_rate: float = 3e-4, average: bool = False, seed: int = 0) -> None:
         """Makes the model.
 
         Args:
           sizes: of the model.
           learning_rate: of Adam; the default is that of its trainer, as are betas .9 and .99 and the clip at .5.
-          ema: decay of an average of the parameters, which its trainer makes too (.995); 0 for none.
-          threads: of torch.
+          average: whether to follow the parameters with an average as its trainer does, see `_follow`.
           seed: of the initialisation.
         """
-        torch.set_num_threads(threads)
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(seed)
         cvivit, optimizer = _tokenizer_module()
         self._model = cvivit.CViViT(
@@ -69,8 +67,9 @@ class PhenakiPytorch:
             lookup_free_quantization=False,
         ).train()
         self._optimizer = optimizer.get_optimizer(self._model.parameters(), lr=learning_rate, wd=0.0)
-        self._ema = ema
-        self._average = copy.deepcopy(self._model).eval() if ema else None
+        self._average = copy.deepcopy(self._model).eval() if average else None
+        self._steps = 0
+        self.judged = ("parameters", "average") if average else ("parameters",)
         self._quantizer_losses: list[torch.Tensor] = []
         self._model.vq.register_forward_hook(lambda _, __, outputs: self._quantizer_losses.append(outputs[2]))
 
@@ -96,10 +95,11 @@ class PhenakiPytorch:
 
     @torch.no_grad()
     def reconstruct(
-        self, videos: UInt8[np.ndarray, "batch frames height width 3"], average: bool = False
+        self, videos: UInt8[np.ndarray, "batch frames height width 3"], judged: str = "parameters"
     ) -> UInt8[np.ndarray, "batch frames height width 3"]:
         """Videos through the tokens, by the parameters or by their average."""
-        model = self._average if average and self._average is not None else self._model
+        model = self._average if judged == "average" else self._model
+        assert model is not None
         # In training mode its codebook would follow what it is shown here.
         model.eval()
         pixels = model(_to_torch(videos), return_recons_only=True).permute(0, 2, 3, 4, 1)
@@ -122,10 +122,16 @@ class PhenakiPytorch:
 
     @torch.no_grad()
     def _follow(self) -> None:
+        """The average of its trainer, ema-pytorch's with usual settings: the decay rises from 0 to .9999.
+
+        The trainer takes an `ema_beta` of .995 but does not hand it on.
+        """
+        decay = min(0.9999, 1 - (1 + self._steps) ** (-2 / 3))
+        self._steps += 1
         average = self._average.state_dict()
         for name, value in self._model.state_dict().items():
             if value.dtype.is_floating_point:
-                average[name].lerp_(value, 1 - self._ema)
+                average[name].lerp_(value, 1 - decay)
             else:
                 average[name].copy_(value)
 
@@ -133,9 +139,9 @@ class PhenakiPytorch:
 class TorchProducts:
     """How fast torch multiplies large matrices."""
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self) -> None:
         """Sets the threads of torch."""
-        torch.set_num_threads(threads)
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     def best_gflop_per_s(self, side: int) -> float:
         """The fastest of ten products of square float32 matrices of this side."""

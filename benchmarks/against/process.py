@@ -70,6 +70,13 @@ class Side:
         return answer
 
 
+def take_two_cores() -> int:
+    """Keeps this process, and those it begins, on two cores, so that all have the same; how many there were to take."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    os.sched_setaffinity(0, cores)
+    return len(cores)
+
+
 def peak_memory_mib() -> float:
     """The most memory that this process ever held (VmHWM, Linux)."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
@@ -82,27 +89,42 @@ def forget_peak() -> None:
 
 
 def busy_seconds() -> float:
-    """CPU seconds of all processes of this machine since it began (Linux)."""
-    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
-    return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds of all processes, on the cores that this one may use, since the machine began (Linux)."""
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.split()[0] in ours]
+    # User, nice and system time; then idle and waiting, which is not busy; then interrupts, and time stolen.
+    ticks = (sum(map(int, [*numbers[:3], *numbers[5:8]])) for _, *numbers in lines)
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+class Others:
+    """Which share of the cores that this process may use others took while the block ran."""
+
+    share = 0.0
+
+    def __enter__(self) -> "Others":
+        self._begun = time.process_time(), busy_seconds(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        cpu, busy, wall = self._begun
+        taken = busy_seconds() - busy - (time.process_time() - cpu)
+        self.share = max(0.0, taken) / ((time.perf_counter() - wall) * len(os.sched_getaffinity(0)))
 
 
 def timed_steps(step: Any, count: int) -> dict[str, Any]:
     """Calls `step` so often.
 
     Returns:
-      `seconds` of each call, `cpu_seconds` of this process in all of them, and `others_share`: which share of the
-      machine's cores other processes took meanwhile.
+      `seconds` of each call, and `others_share`, see `Others`.
     """
     seconds = []
-    cpu, busy, begun = time.process_time(), busy_seconds(), time.perf_counter()
-    for _ in range(count):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    cpu, busy, wall = (time.process_time() - cpu, busy_seconds() - busy, time.perf_counter() - begun)
-    others = max(0.0, busy - cpu) / (wall * (os.cpu_count() or 1))
-    return {"seconds": seconds, "cpu_seconds": cpu, "others_share": others}
+    with Others() as others:
+        for _ in range(count):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds, "others_share": others.share}
 
 
 def _serve(connection: Connection, made_by: str, arguments: dict[str, Any]) -> None:

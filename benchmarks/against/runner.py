@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -56,27 +55,25 @@ class Runner:
     def train(self, seconds: float) -> dict[str, float]:
         """Steps until the time is over; drawing a batch counts for neither side."""
         spent, steps, loss = 0.0, 0, float("nan")
-        cpu, busy, wall = time.process_time(), process.busy_seconds(), time.perf_counter()
-        while spent < seconds:
-            batch = self._train.batch(self._rng, self._batch_size)
-            begun = time.perf_counter()
-            loss = self._side.step(batch)
-            spent += time.perf_counter() - begun
-            steps += 1
-        cpu, busy, wall = time.process_time() - cpu, process.busy_seconds() - busy, time.perf_counter() - wall
+        with process.Others() as others:
+            while spent < seconds:
+                batch = self._train.batch(self._rng, self._batch_size)
+                begun = time.perf_counter()
+                loss = self._side.step(batch)
+                spent += time.perf_counter() - begun
+                steps += 1
         # Of a turn without steps nothing can be said.
-        others = max(0.0, busy - cpu) / (wall * (os.cpu_count() or 1)) if steps else 0.0
-        return {"seconds": spent, "steps": steps, "loss": loss, "others_share": others}
+        return {"seconds": spent, "steps": steps, "loss": loss, "others_share": others.share if steps else 0.0}
 
     def psnr(self) -> dict[str, float]:
-        """PSNR on the test clips in dB, by the parameters and by their average."""
-        return {name: self._psnr(average) for name, average in (("parameters", False), ("average", True))}
+        """PSNR on the test clips in dB, by the parameters and, where there is one, by their average."""
+        return {name: self._psnr(name) for name in self._side.judged}
 
     def versions(self) -> dict[str, str]:
         """Of what computes."""
         return self._side.versions()
 
-    def _psnr(self, average: bool) -> float:
+    def _psnr(self, name: str) -> float:
         parts = range(0, len(self._test), _CLIPS_AT_ONCE)
-        shown = [self._side.reconstruct(self._test[start : start + _CLIPS_AT_ONCE], average) for start in parts]
+        shown = [self._side.reconstruct(self._test[start : start + _CLIPS_AT_ONCE], name) for start in parts]
         return clips.psnr(self._test, np.concatenate(shown))

@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="an exported model, or an exported tokenizer")
     parser.add_argument("--video", required=True, metavar="FILE", help="a video, an animation or a picture")
     parser.add_argument("--out", required=True, metavar="FILE", help=".mp4, .gif or .png")
+    parser.add_argument(
+        "--fps", type=float, metavar="N", help="frames per second of the file (the video's; of a picture the model's)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
 
 
@@ -25,11 +28,14 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from phenaki_jax.files import check_output
-    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, square_frames
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps, square_frames
     from phenaki_jax.inference.video_reader import chunks_of, open_video
 
     check_output(args.out, OUTPUT_SUFFIXES)
     with open_video(args.video) as source:
+        fps = source.fps if args.fps is None else args.fps
+        if fps is not None:
+            check_fps(fps)
         import numpy as np
         from tqdm import tqdm
 
@@ -42,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         later = max(config.frames - 1, config.temporal_patch)
         found, error = 0, 0.0
         with (
-            VideoWriter(args.out, source.fps or model.metadata.fps) as writer,
+            VideoWriter(args.out, fps or model.metadata.fps) as writer,
             tqdm(unit="frame", disable=not sys.stderr.isatty()) as progress,
         ):
             for frames in chunks_of(source.frames, 1 + later, later):

@@ -14,6 +14,9 @@ from phenaki_jax.layers.module import apply
 
 # As in the published implementation; it decides what features that are all almost zero count for.
 _EPSILON = 1e-10
+# Added under the root of a norm, which has no slope at 0; the squares of features below 1e-19 are 0 in float32. Its own
+# root is a hundred-millionth of `_EPSILON`, so that no distance changes.
+_TINY = 1e-36
 
 
 def lpips(
@@ -54,10 +57,6 @@ def _distance(
 
 
 def _normalize(features: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
-    """Divides by the norm over channels, in float32.
-
-    The norm has no slope where all features are 0, as happens in small images. What the gradient becomes there ends at
-    the ReLU that they come from, which hands nothing on.
-    """
+    """Divides by the norm over channels, in float32."""
     features = features.astype(jnp.float32)
-    return features / (jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True)) + _EPSILON)
+    return features / (jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + _TINY) + _EPSILON)

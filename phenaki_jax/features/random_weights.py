@@ -28,7 +28,7 @@ def random_i3d(seed: int) -> dict[str, Any]:
 
 
 def random_tensors(shapes: Shapes, seed: int) -> dict[str, np.ndarray]:
-    """Float32 tensors of a state dict, in the order of their names; what is meant for is told by name and shape.
+    """Float32 tensors of a state dict, drawn in the order of their names; name and shape tell what a tensor is.
 
     Kernels are normal with variance 2 / fan in (arXiv 1502.01852), so that activations neither grow nor fade; scales
     and variances of batch norms are uniform in .5..1.5; biases and means are normal with deviation .1.

@@ -65,7 +65,8 @@ def load_vgg16(path: str | Path, setting: str | None = None) -> dict[str, Any]:
       Float32 NumPy arrays.
 
     Raises:
-      UserError: the file is missing or damaged, or has a tensor too few, too many or of another shape.
+      UserError: the file is missing or damaged, or has a tensor too few, too many, of another shape or with values
+        that are no numbers.
     """
     return vgg16_params(_load(path, _VGG16, vgg16_tensors(), setting))
 
@@ -197,23 +198,27 @@ def _load(path: str | Path, published: _Published, shapes: Shapes, setting: str 
       UserError: see `load_vgg16`.
     """
     path = Path(path)
+    advice = f"download {published.url} to {path}"
     if not path.is_file():
         without = f", or set {setting} to 0 to train without this loss" if setting else ""
-        raise UserError(f"found no {published.name} at {path}, expected a file: download {published.url}{without}")
+        raise UserError(f"found no {published.name} at {path}, expected a file: {advice}{without}")
     tensors = _read(path)
-    advice = f"download {published.url}"
     if absent := [name for name in shapes if name not in tensors]:
         raise UserError(f"{path}: found no {absent[0]}, expected {published.name}; {advice}")
     surplus = [name for name in tensors if name not in shapes and not re.fullmatch(published.spare, name)]
     if surplus:
         raise UserError(f"{path}: found {surplus[0]}, expected {published.name} alone; {advice}")
+    loaded = {}
     for name, shape in shapes.items():
         found = tensors[name]
         if found.shape != tuple(shape) or not jnp.issubdtype(found.dtype, jnp.floating):
             raise UserError(
                 f"{path}: found {name} as {found.dtype}{list(found.shape)}, expected float32{list(shape)}; {advice}"
             )
-    return {name: tensors[name].astype(np.float32) for name in shapes}
+        loaded[name] = found.astype(np.float32)
+        if not np.isfinite(loaded[name]).all():
+            raise UserError(f"{path}: found NaN or infinity in {name}, expected numbers; {advice}")
+    return loaded
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

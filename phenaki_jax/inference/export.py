@@ -32,7 +32,7 @@ from phenaki_jax.inference.video_files import check_fps
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL_FILE = "model.json"
 TENSOR_FILES = {
     "tokenizer": "tokenizer.safetensors",
@@ -221,10 +221,10 @@ def _read_model_json(file: Path) -> tuple[PhenakiConfig | CViViTConfig, ModelMet
     except ValueError as error:
         raise UserError(f"{file} is no JSON ({error}): export the model again") from error
     version = plain.get("format") if isinstance(plain, dict) else None
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise UserError(
-            f"{file}: found format {version!r}, expected at most {FORMAT_VERSION}, which phenaki_jax {__version__} "
-            "reads; install a newer phenaki_jax, or export the model again with this one"
+            f"{file}: found format {version!r}, expected {FORMAT_VERSION}, which phenaki_jax {__version__} reads; "
+            "install the phenaki_jax that wrote it, or train and export the model with this one"
         )
     content = from_plain(_ModelFile, plain, str(file))
     config = config_from_plain(content.config, f"{file}, config")

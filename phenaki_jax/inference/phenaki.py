@@ -16,14 +16,14 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
-from phenaki_jax.inference.streaming import decode_stream, encode_stream
+from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder
 from phenaki_jax.inference.window import PhenakiConfig, generate_window
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
-from phenaki_jax.tokenizer.quantizers import check_indices
+from phenaki_jax.tokenizer.quantizers import check_tokens
 
 
 class Phenaki:
@@ -139,9 +139,9 @@ class Phenaki:
         """Videos of tokens.
 
         Raises:
-          UserError: a token is not in the codebook.
+          UserError: the tokens have another number of axes, there are none, or one is not in the codebook.
         """
-        check_indices(self.tokenizer.quantizer, tokens)
+        check_tokens(self.tokenizer.quantizer, tokens)
         return np.asarray(_decode(self.tokenizer, self.params["tokenizer"], tokens))
 
     def encode_stream(
@@ -155,7 +155,7 @@ class Phenaki:
         Raises:
           UserError: see `streaming.StreamEncoder.encode`.
         """
-        return encode_stream(self.tokenizer, self.params["tokenizer"], chunks)
+        return map(StreamEncoder(self.tokenizer, self.params["tokenizer"]).encode, chunks)
 
     def decode_stream(
         self, chunks: Iterable[Int[np.ndarray, "batch _ rows columns"]]
@@ -165,7 +165,7 @@ class Phenaki:
         Raises:
           UserError: see `streaming.StreamDecoder.decode`.
         """
-        return decode_stream(self.tokenizer, self.params["tokenizer"], chunks)
+        return map(StreamDecoder(self.tokenizer, self.params["tokenizer"]).decode, chunks)
 
     def reconstruct(
         self, video: UInt8[np.ndarray, "frames height width 3"]

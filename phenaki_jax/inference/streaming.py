@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,11 +15,11 @@ from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT, Past
-from phenaki_jax.tokenizer.quantizers import check_indices
+from phenaki_jax.tokenizer.quantizers import check_tokens
 
 
-class StreamEncoder:
-    """Tokens of videos that come chunk by chunk, as encoding them whole gives them.
+class _Stream:
+    """What has been seen of a stream.
 
     Args:
       config: of the tokenizer.
@@ -30,8 +30,30 @@ class StreamEncoder:
         self._config, self._params = config, params
         self._past: Past | None = None
         self._shape: tuple[int, ...] = ()
+
+    def _go_on(self, run: Callable[..., tuple[Array, Past]], sides: str, chunk: np.ndarray) -> np.ndarray:
+        """What `run` makes of the next chunk, whose second axis is time; the shape without it stays the same."""
+        shape = (chunk.shape[0], *chunk.shape[2:4])
+        if self._shape and shape != self._shape:
+            raise UserError(
+                f"found a chunk of [batch, {sides}] = {list(shape)}, expected {list(self._shape)} as in the chunks "
+                "before; begin a new stream for another video"
+            )
+        made, self._past = run(self._config, self._params, chunk, self._past)
+        self._shape = shape
+        return np.asarray(made)
+
+
+class StreamEncoder(_Stream):
+    """Tokens of videos that come chunk by chunk, as encoding them whole gives them.
+
+    Attributes:
+      frames: how many were encoded so far.
+    """
+
+    def __init__(self, config: CViViTConfig, params: Any) -> None:
+        super().__init__(config, params)
         self.frames = 0
-        """Frames encoded so far."""
 
     def encode(
         self, video: UInt8[np.ndarray, "batch frames height width 3"], first_frame: int | None = None
@@ -47,35 +69,18 @@ class StreamEncoder:
             go on from the one before: another size, another number of videos, another frame than the next.
         """
         pixels.check_video("chunk", video)
-        shape = (video.shape[0], *video.shape[2:])
-        if self._shape and shape != self._shape:
-            raise UserError(
-                f"found a chunk of {_told(shape)}, expected {_told(self._shape)} as in the chunks before; "
-                "begin a new stream for another video"
-            )
         if first_frame not in (None, self.frames):
             raise UserError(
                 f"found a chunk that begins with frame {first_frame}, expected frame {self.frames}, the next of the "
                 "stream; give the chunks in order, or begin a new stream"
             )
-        tokens, self._past = _encode_chunk(self._config, self._params, video, self._past)
-        self._shape = shape
+        tokens = self._go_on(_encode_chunk, "height, width", video)
         self.frames += video.shape[1]
-        return np.asarray(tokens)
+        return tokens
 
 
-class StreamDecoder:
-    """Frames of tokens that come chunk by chunk, as decoding them whole gives them.
-
-    Args:
-      config: of the tokenizer.
-      params: of the tokenizer.
-    """
-
-    def __init__(self, config: CViViTConfig, params: Any) -> None:
-        self._config, self._params = config, params
-        self._past: Past | None = None
-        self._shape: tuple[int, ...] = ()
+class StreamDecoder(_Stream):
+    """Frames of tokens that come chunk by chunk, as decoding them whole gives them."""
 
     def decode(
         self, tokens: Int[np.ndarray, "batch times rows columns"]
@@ -83,41 +88,11 @@ class StreamDecoder:
         """Frames of the next time steps.
 
         Raises:
-          UserError: a token is not in the codebook, or the tokens are of another grid or number of videos than before.
+          UserError: the tokens have another number of axes, there are none, one is not in the codebook, or they are of
+            another grid or number of videos than before.
         """
-        check_indices(self._config.quantizer, tokens)
-        shape = (tokens.shape[0], *tokens.shape[2:])
-        if self._shape and shape != self._shape:
-            raise UserError(
-                f"found tokens [batch, rows, columns] = {list(shape)}, expected {list(self._shape)} as in the chunks "
-                "before; begin a new stream for another video"
-            )
-        frames, self._past = _decode_chunk(self._config, self._params, tokens, self._past)
-        self._shape = shape
-        return np.asarray(frames)
-
-
-def encode_stream(
-    config: CViViTConfig, params: Any, chunks: Iterable[UInt8[np.ndarray, "batch _ height width 3"]]
-) -> Iterator[Int[np.ndarray, "batch times rows columns"]]:
-    """Tokens of each chunk of a video; see `StreamEncoder`."""
-    encoder = StreamEncoder(config, params)
-    for chunk in chunks:
-        yield encoder.encode(chunk)
-
-
-def decode_stream(
-    config: CViViTConfig, params: Any, chunks: Iterable[Int[np.ndarray, "batch _ rows columns"]]
-) -> Iterator[UInt8[np.ndarray, "batch frames height width 3"]]:
-    """Frames of each chunk of tokens; see `StreamDecoder`."""
-    decoder = StreamDecoder(config, params)
-    for chunk in chunks:
-        yield decoder.decode(chunk)
-
-
-def _told(shape: tuple[int, ...]) -> str:
-    batch, height, width, _ = shape
-    return f"{batch} video{'s' if batch != 1 else ''} of {height}x{width} pixels"
+        check_tokens(self._config.quantizer, tokens)
+        return self._go_on(_decode_chunk, "rows, columns", tokens)
 
 
 @functools.partial(jax.jit, static_argnums=0)

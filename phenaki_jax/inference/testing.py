@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +20,7 @@ from phenaki_jax.transformer.config import TransformerConfig
 
 def tiny_config() -> PhenakiConfig:
     """Windows of 5 frames of 32 x 32 pixels, 2 frames and 8 x 8 pixels to a token, 16 codes, texts of 24 tokens."""
-    sizes: dict[str, Any] = {"width": 16, "heads": 2, "mlp_width": 16}
+    sizes: dict[str, Any] = {"width": 16, "heads": 2, "mlp_width": 32}
     tokenizer = CViViTConfig(
         frames=5,
         frame_size=32,
@@ -44,4 +45,9 @@ def tiny_metadata() -> ModelMetadata:
 
 def random_params(config: PhenakiConfig | CViViTConfig, seed: int = 0) -> dict[str, Any]:
     """Untrained parameters as NumPy arrays."""
-    return jax.tree.map(np.asarray, nn.unbox(init_params(config, jax.random.key(seed))))
+    return jax.tree.map(np.asarray, _random_params(config, seed))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _random_params(config: PhenakiConfig | CViViTConfig, seed: int) -> dict[str, Any]:
+    return nn.unbox(init_params(config, jax.random.key(seed)))

@@ -24,23 +24,19 @@ SMALLEST_SHOWN_SIDE = 256
 
 
 def fit_frames(
-    frames: UInt8[np.ndarray, "frames height width 3"], config: CViViTConfig, *, trim: bool = False
-) -> UInt8[np.ndarray, "kept {config.frame_size} {config.frame_size} 3"]:
+    frames: UInt8[np.ndarray, "frames height width 3"], config: CViViTConfig
+) -> UInt8[np.ndarray, "frames {config.frame_size} {config.frame_size} 3"]:
     """Crops frames to the square in their middle and resizes them to a model's frames.
 
     Args:
       frames: of any size.
       config: the tokenizer that is to read them.
-      trim: whether frames at the end are dropped where the length is not 1 + k * temporal_patch.
 
     Raises:
-      UserError: a length that is not 1 + k * temporal_patch and is not to be trimmed; says which are possible.
+      UserError: a length that is not 1 + k * temporal_patch; says which are possible.
     """
-    count = len(frames)
-    if trim and count:
-        count = config.whole_part(count)
-    config.times(count)
-    return square_frames(frames[:count], config.frame_size)
+    config.times(len(frames))
+    return square_frames(frames, config.frame_size)
 
 
 def square_frames(
@@ -170,7 +166,7 @@ class _Mp4:
     def _start(self, height: int, width: int) -> subprocess.Popen[bytes]:
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:.6g}", "-i", "-"]
         coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded, str(self._path)]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded, f"file:{self._path}"]
         # A process group of its own: Ctrl-C is for us, and we stop it.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
+import os
 import re
 import subprocess
 import tempfile
@@ -17,8 +20,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from phenaki_jax.errors import UserError, reason_of
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi")
-PICTURE_SUFFIXES = (".gif", ".png", ".jpg", ".jpeg")
+_MOST_FPS_OF_UNEVEN_FRAMES = 30
 
 _DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
@@ -46,17 +48,15 @@ def open_video(path: str | Path) -> Iterator[OpenVideo]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES):
-        expected = ", ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
+    if suffix not in _OPENERS:
         raise UserError(
-            f"{path}: found suffix {suffix!r}, expected one of {expected}; convert the file to one of these"
+            f"{path}: found suffix {suffix!r}, expected one of {', '.join(_OPENERS)}; convert the file to one of these"
         )
     if not path.is_file():
         raise UserError(f"{path}: found no file, expected a video or a picture; check the path")
     with contextlib.ExitStack() as opened:
         with _told_damaged(path):
-            opener = _open_with_ffmpeg if suffix in VIDEO_SUFFIXES else _open_with_pillow
-            frames, fps = opened.enter_context(opener(path))
+            frames, fps = opened.enter_context(_OPENERS[suffix](path))
         yield OpenVideo(_checked(path, frames), fps)
 
 
@@ -103,9 +103,11 @@ def _checked(path: Path, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 @contextlib.contextmanager
 def _open_with_ffmpeg(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float | None]]:
     """Reads what ffmpeg writes to a pipe: a PPM picture, which is a short header and raw pixels, for each frame."""
-    # With -xerror the first damaged packet ends it, where it would leave frames out.
-    reading = ["-nostats", "-xerror", "-i", str(path), "-f", "image2pipe", "-c:v", "ppm", "-"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), *reading]
+    # With -xerror the first damaged packet ends it, where it would leave frames out; without file: what stands before a
+    # colon in a name would be a protocol.
+    reading = ["-nostats", "-xerror", "-i", f"file:{path}"]
+    writing = ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *reading, *writing]
     # To a file, as nobody reads a pipe of messages while frames are read; a process group of its own: Ctrl-C is for us.
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -114,8 +116,9 @@ def _open_with_ffmpeg(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float 
         try:
             frames = _frames_of(process, said)
             first = next(frames)
-            rate = re.search(r"([\d.]+) (?:fps|tbr)", _text(said))
-            yield _with_first(first, frames), float(rate[1]) if rate else None
+            # Of what is written, not read: where frames come unevenly, ffmpeg repeats some of them.
+            rate = re.search(r"^ +Stream #\S+ Video: ppm, .*?([\d.]+k?) fps", _text(said), re.MULTILINE)
+            yield itertools.chain([first], frames), float(rate[1].replace("k", "e3")) if rate else None
         finally:
             process.kill()
             process.communicate()
@@ -127,7 +130,7 @@ def _frames_of(process: subprocess.Popen[bytes], said: IO[bytes]) -> Iterator[np
     while header := pipe.readline() + pipe.readline() + pipe.readline():
         size = re.fullmatch(rb"P6\s(\d+)\s(\d+)\s255\s", header)
         if size is None:
-            break
+            raise ValueError(f"ffmpeg wrote {header[:20]!r}, no picture of 8 bits")
         width, height = map(int, size.groups())
         pixels = pipe.read(height * width * 3)
         if len(pixels) < height * width * 3:
@@ -140,13 +143,8 @@ def _frames_of(process: subprocess.Popen[bytes], said: IO[bytes]) -> Iterator[np
 
 
 def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode(errors="replace")
-
-
-def _with_first(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from others
+    # Seeking would move the place that ffmpeg writes to.
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
 @contextlib.contextmanager
@@ -155,19 +153,42 @@ def _open_with_pillow(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float 
         # What else a camera puts into a JPEG, such as a preview, is no second frame.
         animated = image.format in ("GIF", "PNG")
         milliseconds = (
-            [frame.info.get("duration") or 100 for frame in ImageSequence.Iterator(image)] if animated else []
+            [float(frame.info.get("duration") or 100) for frame in ImageSequence.Iterator(image)] if animated else []
         )
         if len(milliseconds) < 2:
             image.seek(0)
             image.load()
             yield iter([_rgb(image)]), None
             return
-        # Where frames are alike, a GIF holds one of them and shows it for longer.
-        shortest = min(milliseconds)
-        repeats = [round(duration / shortest) for duration in milliseconds]
+        fps, repeats = _evenly(milliseconds)
         frames = zip(ImageSequence.Iterator(image), repeats, strict=True)
-        yield (rgb for frame, count in frames for rgb in [_rgb(frame)] * count), 1000 / shortest
+        yield (rgb for frame, count in frames for rgb in [_rgb(frame)] * count), fps
+
+
+def _evenly(milliseconds: list[float]) -> tuple[float, list[int]]:
+    """A rate for frames that are shown for so long each, and how often each is repeated at it.
+
+    Where frames are alike, a GIF holds one of them and shows it for longer. The rate is that of the longest duration
+    that all are multiples of, unless it is above 30 frames per second; then it is that of the shortest frame, and each
+    frame begins as near to its time as the rate allows.
+    """
+    shortest = min(milliseconds)
+    common = math.gcd(*map(round, milliseconds))
+    exact = common * _MOST_FPS_OF_UNEVEN_FRAMES >= 1000
+    step = shortest / round(shortest / common) if exact else shortest
+    ends = np.floor(np.cumsum(milliseconds) / step + 0.5).astype(int)
+    return 1000 / step, np.diff(ends, prepend=0).tolist()
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        # Pillow would clip these values at 255.
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
+
+
+_OPENERS = {
+    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".avi"), _open_with_ffmpeg),
+    **dict.fromkeys((".gif", ".png", ".jpg", ".jpeg"), _open_with_pillow),
+}

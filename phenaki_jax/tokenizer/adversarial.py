@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ LogitsOf = Callable[[Float[Array, "batch frames height width 3"]], Logits]
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig:
-    """The adversarial terms (Phenaki, equation 1; form and R1 are those of MAGVIT's code).
+    """The adversarial terms (Phenaki, equation 1; the form is that of MAGVIT's code).
 
     A discriminator warms up alone from step `discriminator_start` to step `start`; where both are the same, it and the
     tokenizer begin to play against each other at once.
@@ -29,14 +29,15 @@ class AdversarialConfig:
       discriminator: which discriminator.
       kind: "non_saturating" (arXiv 1406.2661, section 3) or "hinge" (arXiv 1705.02894).
       weight: of the term that the tokenizer minimizes.
-      r1: cost of the gradient penalty, gamma of arXiv 1801.04406; 0 for none.
+      r1: cost of `r1_penalty`, gamma of arXiv 1801.04406; StyleGAN's usual 10; 0 for none.
       r1_every: steps from one penalty to the next, each then weighing as many times more (arXiv 1912.04958, section
         3.1: 16); 1 for all steps.
       lecam: weight of LeCAM regularisation (MAGVIT-v2: .001); 0 for none.
       lecam_decay: decay of its running averages.
       adaptive: whether `adaptive_weight` multiplies the weight.
       start: first step at which the term acts on the tokenizer.
-      discriminator_start: first step at which the discriminator trains.
+      discriminator_start: first step at which the discriminator trains; before it, it is not even run. Its optimizer's
+        schedule, and the decay of its weights, begin with step 0 all the same.
 
     Raises:
       UserError: an unknown kind, a weight, decay or step out of its range, or a tokenizer that would follow a
@@ -84,9 +85,9 @@ class DiscriminatorTerms(NamedTuple):
     """What the discriminator minimizes, and its terms before they are weighted.
 
     Attributes:
-      total: adversarial + r1 cost * r1 + lecam weight * lecam, or 0 before the discriminator starts.
+      total: adversarial + r1 cost * r1 + lecam weight * lecam.
       adversarial: the loss on real and reconstructed videos.
-      r1: `r1_penalty`, on steps without it 0.
+      r1: `lazy_r1_penalty`: on steps that are due `r1_every` times `r1_penalty`, on others 0.
       lecam: `lecam_penalty`.
     """
 
@@ -103,16 +104,12 @@ class LogitStatistics(NamedTuple):
       accuracy: mean of the share of real logits above 0 and that of fake ones below 0; near .5 the tokenizer wins,
         near 1 the discriminator.
       real_mean: mean of the real logits.
-      real_deviation: their standard deviation.
       fake_mean: mean of the fake logits.
-      fake_deviation: their standard deviation.
     """
 
     accuracy: Float[Array, ""]
     real_mean: Float[Array, ""]
-    real_deviation: Float[Array, ""]
     fake_mean: Float[Array, ""]
-    fake_deviation: Float[Array, ""]
 
 
 def started(step: Int[Array, ""] | int, start: int) -> Float[Array, ""]:
@@ -133,19 +130,25 @@ def generator_weight(config: AdversarialConfig, step: Int[Array, ""] | int) -> F
     return config.weight * started(step, config.start)
 
 
-def adaptive_weight(reconstruction_gradient: Any, adversarial_gradient: Any, most: float = 1e4) -> Float[Array, ""]:
-    """How many times the adversarial gradient fits into the reconstruction's (VQGAN, arXiv 2012.09841, equation 7).
+def adaptive_weight(
+    reconstruction_slope: Float[Array, "batch frames height width 3"],
+    adversarial_slope: Float[Array, "batch frames height width 3"],
+) -> Float[Array, ""]:
+    """How many times the adversarial slope fits into that of the other terms (VQGAN, arXiv 2012.09841, equation 7).
+
+    Slopes are gradients at the reconstruction, where VQGAN takes gradients of the weights of the decoder's last layer:
+    slopes are at hand before the tokenizer's one backward pass, which takes their sum; those of weights would need a
+    second pass.
 
     Args:
-      reconstruction_gradient: gradient of all other terms with respect to the decoder's last layer, any tree of arrays.
-      adversarial_gradient: gradient of `generator_loss`, unweighted, with respect to the same.
-      most: largest weight.
+      reconstruction_slope: of all other terms that look at the reconstruction.
+      adversarial_slope: of `generator_loss`, unweighted.
 
     Returns:
-      |reconstruction gradient| / (|adversarial gradient| + 1e-6), at most `most`, a constant to all gradients.
+      |reconstruction slope| / (|adversarial slope| + 1e-6), at most 1e4, a constant to all gradients.
     """
-    ratio = _norm(reconstruction_gradient) / (_norm(adversarial_gradient) + 1e-6)
-    return jax.lax.stop_gradient(jnp.minimum(ratio, most))
+    ratio = jnp.linalg.norm(reconstruction_slope) / (jnp.linalg.norm(adversarial_slope) + 1e-6)
+    return jax.lax.stop_gradient(jnp.minimum(ratio, 1e4))
 
 
 def discriminator_loss(kind: str, real: Logits, fake: Logits) -> Float[Array, ""]:
@@ -163,8 +166,10 @@ def r1_penalty(logits_of: LogitsOf, video: Float[Array, "batch frames height wid
 
     1/2 * sum over videos of |d(sum of the video's valid logits) / d(its pixels)|^2 / (number of valid logits)
 
-    Times the cost, this is the paper's regularizer for what a logit judges, a frame or a clip. MAGVIT's code leaves out
-    the half: its cost of 10 is one of 20 here.
+    Times the cost, this is the paper's regularizer for what a logit judges, a frame or a clip, in the form of StyleGAN
+    (arXiv 1812.04948) and StyleGAN 2, whose usual cost is 10: with the half, pixels in [-1, 1]. MAGVIT's code has a
+    cost of 10 without the half, for pixels in [0, 1], by which gradients are twice as large: here that would be
+    10 * 2 * 4 = 80.
     """
 
     def valid_sum(video: Array) -> tuple[Array, Array]:
@@ -212,9 +217,9 @@ def update_lecam(state: LecamState, real: Logits, fake: Logits, decay: float) ->
 
 
 def logit_statistics(real: Logits, fake: Logits) -> LogitStatistics:
-    """Accuracy, means and standard deviations over valid logits."""
+    """Accuracy and means over valid logits."""
     right = _mean(real, (real.values > 0).astype(jnp.float32)) + _mean(fake, (fake.values < 0).astype(jnp.float32))
-    return LogitStatistics(right / 2, *_moments(real), *_moments(fake))
+    return LogitStatistics(right / 2, _mean(real, real.values), _mean(fake, fake.values))
 
 
 def discriminator_terms(
@@ -242,23 +247,11 @@ def discriminator_terms(
     adversarial = discriminator_loss(config.kind, real_logits, fake_logits)
     r1 = lazy_r1_penalty(logits_of, real, step, config.r1_every) if config.r1 else jnp.zeros(())
     penalty = lecam_penalty(lecam, real_logits, fake_logits)
-    trains = started(step, config.discriminator_start)
-    total = trains * (adversarial + config.r1 * r1 + config.lecam * penalty)
-    # An average over logits of a discriminator that does not train yet would be out of date when it does.
+    total = adversarial + config.r1 * r1 + config.lecam * penalty
     updated = update_lecam(lecam, real_logits, fake_logits, config.lecam_decay)
-    updated = jax.tree.map(lambda new, old: jnp.where(trains > 0, new, old), updated, lecam)
     terms = DiscriminatorTerms(total, adversarial, r1, penalty)
     return terms, updated, jax.lax.stop_gradient(logit_statistics(real_logits, fake_logits))
 
 
 def _mean(logits: Logits, values: Float[Array, "batch judged"]) -> Float[Array, ""]:
     return jnp.sum(values * logits.weights) / jnp.maximum(jnp.sum(logits.weights), 1.0)
-
-
-def _moments(logits: Logits) -> tuple[Array, Array]:
-    mean = _mean(logits, logits.values)
-    return mean, jnp.sqrt(_mean(logits, (logits.values - mean) ** 2))
-
-
-def _norm(tree: Any) -> Float[Array, ""]:
-    return jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(tree)))

@@ -12,7 +12,10 @@ from phenaki_jax.layers.stack import StackConfig
 
 QUANTIZERS = ("cosine_vq", "cosine_vq_ema", "fsq", "lfq", "bsq")
 _MOST_BITS = 18
+# Bounds reach .05 % beyond the outermost levels, which rounds to levels that are not there from 1001 on.
+_MOST_LEVELS = 1000
 _LARGEST_HEAD = 8192
+_LEAST_HEAD_WIDTH = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,8 @@ class QuantizerConfig:
       entropy: weight of the entropy loss of lfq and bsq: each token's entropy over the codes is
         to be small, that of the average token large.
       diversity: weight of the second within it (BSQ: gamma).
-      temperature: of the softmax over squared distances that both entropies are of (BSQ-ViT's released settings: 1).
+      temperature: of the softmax over squared distances that both entropies are of; 0 for the published one, which is
+        .01 for lfq (MAGVIT-v2) and 1 for bsq (BSQ-ViT's released settings).
       entropy_group: bits that the average token's entropy is taken over at once. From `bits` on it is exact; with fewer
         it is the sum over groups as if they were independent, which costs less (BSQ-ViT: 9).
       decay: of the moving averages of cosine_vq_ema (VQ-VAE, arXiv 1711.00937, appendix A; SoundStream, arXiv
@@ -51,7 +55,7 @@ class QuantizerConfig:
     commitment: float = 0.25
     entropy: float = 0.1
     diversity: float = 1.0
-    temperature: float = 0.01
+    temperature: float = 0.0
     entropy_group: int = 18
     decay: float = 0.99
     restart: float = 0.03
@@ -59,8 +63,8 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in QUANTIZERS:
             raise UserError(f"quantizer {self.kind!r} is unknown; known are {', '.join(QUANTIZERS)}")
-        if self.kind == "fsq" and (not self.levels or min(self.levels) < 2):
-            raise UserError(f"fsq levels {self.levels} must each be at least 2")
+        if self.kind == "fsq" and (not self.levels or not 2 <= min(self.levels) <= max(self.levels) <= _MOST_LEVELS):
+            raise UserError(f"fsq levels {self.levels} must each be from 2 to {_MOST_LEVELS}")
         if self.kind in ("lfq", "bsq") and not 1 <= self.bits <= _MOST_BITS:
             raise UserError(f"{self.kind} bits {self.bits} must be from 1 to {_MOST_BITS}")
         if self.code_width < 1 or not 2 <= self.codebook_size <= 2**_MOST_BITS:
@@ -71,9 +75,10 @@ class QuantizerConfig:
         for name in ("commitment", "entropy", "diversity"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"the weight {name} {getattr(self, name)} must be at least 0")
-        if not 0 < self.temperature < math.inf or self.entropy_group < 1:
+        if not 0 <= self.temperature < math.inf or self.entropy_group < 1:
             raise UserError(
-                f"temperature {self.temperature} must be above 0, and entropy_group {self.entropy_group} at least 1 bit"
+                f"temperature {self.temperature} must be above 0, or 0 for the published one, and entropy_group "
+                f"{self.entropy_group} at least 1 bit"
             )
         if not 0 <= self.decay < 1 or not 0 <= self.restart < 1:
             raise UserError(f"decay {self.decay} and restart {self.restart} must be at least 0 and below 1")
@@ -91,6 +96,11 @@ class QuantizerConfig:
         if self.kind == "fsq":
             return len(self.levels)
         return self.bits if self.kind in ("lfq", "bsq") else self.code_width
+
+    @property
+    def entropy_temperature(self) -> float:
+        """The temperature, or the published one of the kind where none is set."""
+        return self.temperature or (0.01 if self.kind == "lfq" else 1.0)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -131,6 +141,9 @@ class CViViTConfig:
       quantizer: how features become codes.
       tied_stems: whether a patch at rest is embedded, and drawn, by the first frame's layers in later frames too.
       remat: see `StackConfig`.
+
+    Raises:
+      UserError: an unknown kind of positions, or sizes that do not fit each other.
     """
 
     frames: int = 11
@@ -163,7 +176,22 @@ class CViViTConfig:
         if self.positions not in POSITIONS:
             raise UserError(f"positions {self.positions!r} are unknown; known are {', '.join(POSITIONS)}")
         self.times(self.frames)
-        self.stack(self.spatial_layers)
+        for layers in (self.spatial_layers, self.temporal_layers):
+            self.stack(layers)
+        if "rotary" in self.positions and self.head_width < _LEAST_HEAD_WIDTH:
+            raise UserError(
+                f"width {self.width} over {self.heads} heads leaves {self.head_width} features each, expected at least "
+                f"{_LEAST_HEAD_WIDTH}, a pair for rows and one for columns; change width or heads"
+            )
+        if "sinusoidal" in self.positions and self.width < _LEAST_HEAD_WIDTH:
+            raise UserError(
+                f"width {self.width} must be at least {_LEAST_HEAD_WIDTH}, a sine and a cosine for rows and for columns"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """Features of one attention head."""
+        return self.width // self.heads
 
     def stack(self, layers: int) -> StackConfig:
         """The transformer stack of so many layers in this model's sizes."""

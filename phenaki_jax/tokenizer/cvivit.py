@@ -181,7 +181,7 @@ class CViViT(nn.Module):
         flat = tokens.reshape(batch * times, rows * columns, width)
         angles = None
         if "rotary" in self.config.positions:
-            angles = positions_lib.rotary_angles(sites, self.config.width // self.config.heads)
+            angles = positions_lib.rotary_angles(sites, self.config.head_width)
         if "sinusoidal" in self.config.positions:
             flat += positions_lib.sinusoidal_embedding(sites, width).astype(self.dtype)
         return stack(flat, angles=angles)[0].reshape(tokens.shape)
@@ -192,7 +192,7 @@ class CViViT(nn.Module):
         before = 0 if past is None else past.key_values.keys.shape[2]
         now = jnp.zeros((), jnp.int32) if past is None else jnp.minimum(past.steps, _LAST_POSITION)
         steps = now + jnp.arange(-before, times)
-        angles = positions_lib.rotary_angles(steps[None, :, None], self.config.width // self.config.heads)
+        angles = positions_lib.rotary_angles(steps[None, :, None], self.config.head_width)
         distance = steps[before:, None] - steps
         mask = (distance >= 0) & (distance < self.config.temporal_window) & (steps >= 0)
         flat = tokens.reshape(batch, times, rows * columns, width).swapaxes(1, 2).reshape(-1, times, width)
@@ -210,7 +210,7 @@ class CViViT(nn.Module):
                 batch * sites,
                 config.temporal_window - 1,
                 config.heads,
-                config.width // config.heads,
+                config.head_width,
             ),
             self.dtype,
         )

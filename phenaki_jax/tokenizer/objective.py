@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class ObjectiveConfig:
       quantizer: of what the quantizer asks for (commitment, codebook, entropy).
 
     Raises:
-      UserError: a negative weight.
+      UserError: a weight that is no number of at least 0.
     """
 
     l2: float = 1.0
@@ -29,8 +30,9 @@ class ObjectiveConfig:
     quantizer: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.l2, self.l1, self.quantizer) < 0:
-            raise UserError(f"{self} needs weights of at least 0")
+        for name in ("l2", "l1", "quantizer"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"the objective's weight {name} {getattr(self, name)} must be a number of at least 0")
 
 
 class PixelErrors(NamedTuple):

@@ -8,6 +8,7 @@ config.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -27,7 +28,8 @@ LAYERS = tuple(name for name in i3d.ENDPOINTS if name != i3d.LOGITS)
 class PerceptualConfig:
     """Weights of the terms, and where the networks' parameters are.
 
-    A file of "random" stands for random parameters, for tests and comparisons: no file is read.
+    A file of "random" stands for random parameters, for tests and comparisons: no file is read. The two of LPIPS are
+    random together.
 
     Attributes:
       image: weight of the image-perceptual term; 0 leaves it out.
@@ -38,7 +40,8 @@ class PerceptualConfig:
       video_layers: names of the I3D layers whose outputs are compared.
 
     Raises:
-      UserError: a negative weight, or a layer that I3D has not.
+      UserError: a weight that is no number of at least 0, a file of LPIPS beside a random one, or a layer that I3D has
+        not.
     """
 
     image: float = 0.0
@@ -49,8 +52,14 @@ class PerceptualConfig:
     video_layers: tuple[str, ...] = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")
 
     def __post_init__(self) -> None:
-        if self.image < 0 or self.video < 0:
-            raise UserError(f"perceptual weights image {self.image} and video {self.video} must be at least 0")
+        for name in ("image", "video"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"perceptual weight {name} {getattr(self, name)} must be a number of at least 0")
+        if (self.vgg16_file == RANDOM) != (self.lpips_file == RANDOM):
+            raise UserError(
+                f"found vgg16_file {self.vgg16_file!r} with lpips_file {self.lpips_file!r}, expected two files, or "
+                f"{RANDOM!r} for both, with which none is read"
+            )
         if not self.video_layers or (unknown := [name for name in self.video_layers if name not in LAYERS]):
             found = unknown[0] if self.video_layers else "none"
             raise UserError(f"found video_layers with {found!r}, expected some of {', '.join(LAYERS)}")
@@ -66,7 +75,7 @@ def load_networks(config: PerceptualConfig) -> dict[str, Any]:
     if config.image:
         networks["lpips"] = (
             random_weights.random_lpips(seed=0)
-            if RANDOM in (config.vgg16_file, config.lpips_file)
+            if config.vgg16_file == RANDOM
             else weights.load_lpips(config.vgg16_file, config.lpips_file, setting="PerceptualConfig.image")
         )
     if config.video:
@@ -80,7 +89,8 @@ def load_networks(config: PerceptualConfig) -> dict[str, Any]:
 
 def network_shapes(config: PerceptualConfig) -> dict[str, Any]:
     """Shapes and types of what `load_networks` gives, without any file."""
-    return jax.eval_shape(lambda: load_networks(dataclasses.replace(config, vgg16_file=RANDOM, i3d_file=RANDOM)))
+    without_files = dataclasses.replace(config, vgg16_file=RANDOM, lpips_file=RANDOM, i3d_file=RANDOM)
+    return jax.eval_shape(lambda: load_networks(without_files))
 
 
 def perceptual_terms(

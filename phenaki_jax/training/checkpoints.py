@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from phenaki_jax.training.state import TrainState
 
 
+# Raised when what is written, or what its tensors mean, changes.
+FORMAT = 2
 # Settings that no parameter depends on: a run may go on, or begin, with others.
-_WITHOUT_PARAMETERS = ("remat", "dropout", "sampling")
+_WITHOUT_PARAMETERS = (
+    *("remat", "dropout", "sampling"),
+    *("commitment", "entropy", "diversity", "temperature", "entropy_group", "decay", "restart"),
+)
 # A network that only trains others: who begins with a run's parameters may have none, or another one.
 _OPTIONAL = "discriminator"
 
@@ -59,7 +64,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    description=ocp.args.JsonSave({**description, "phenaki_jax": __version__}),
+                    description=ocp.args.JsonSave({**description, "format": FORMAT, "phenaki_jax": __version__}),
                 ),
             )
         kept = {str(kept) for kept in self._manager.all_steps()} | {str(step)}
@@ -132,18 +137,24 @@ def read_description(workdir: str | Path, step: int | None = None) -> dict[str, 
     """What the run of a checkpoint is: its kind, configurations and package version.
 
     Raises:
-      UserError: there is no checkpoint, or it is damaged.
+      UserError: there is no checkpoint, or it is damaged, or of a phenaki_jax that wrote other ones.
     """
     folder = latest_checkpoint(workdir, step)
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(folder / "description")
+            description = checkpointer.restore(folder / "description")
     except Exception as error:
         raise _damaged(folder, error) from error
+    if description.get("format") != FORMAT:
+        raise UserError(
+            f"the checkpoint {folder} has format {description.get('format')!r}, expected {FORMAT}: go on with the "
+            "phenaki_jax that wrote it, or train anew in another workdir"
+        )
+    return description
 
 
 def read_params(workdir: str | Path, step: int | None = None, *, average: bool = True) -> dict[str, Any]:
-    """All parameters of a checkpoint, "params" and "frozen", as NumPy arrays in host memory.
+    """All parameters of a checkpoint, "params", "statistics" and "frozen", as NumPy arrays in host memory.
 
     Args:
       workdir: folder of the run.
@@ -157,13 +168,14 @@ def read_params(workdir: str | Path, step: int | None = None, *, average: bool =
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.metadata(folder / "state").item_metadata.tree
-            parts = ("params", "average", "frozen") if average else ("params", "frozen")
+            parts = ("params", "statistics", "frozen", *(["average"] if average else []))
             wanted = {name: tree[name] for name in parts if tree.get(name)}
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             read = checkpointer.restore(
                 folder / "state", args=ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
             )
-        return {"params": {**read["params"], **read.get("average", {})}, "frozen": read.get("frozen", {})}
+        used = {**read["params"], **read.pop("average", {})}
+        return {"statistics": {}, "frozen": {}, **read, "params": used}
     except Exception as error:
         raise _damaged(folder, error) from error
 
@@ -171,7 +183,7 @@ def read_params(workdir: str | Path, step: int | None = None, *, average: bool =
 def read_parameters_that_fit(
     workdir: str | Path, description: dict[str, Any], *, average: bool = True
 ) -> dict[str, Any]:
-    """The parameters, "params" and "frozen", of a run's last checkpoint, for another run to begin with or stand on.
+    """What `read_params` reads of a run's last checkpoint, for another run to begin with or stand on.
 
     Args:
       workdir: folder of the run.
@@ -183,10 +195,12 @@ def read_parameters_that_fit(
       UserError: there is no checkpoint, or it is damaged, or of another configuration.
     """
     found = read_description(workdir)
-    check_description(found, description, workdir, ignored=("frames", "length", _OPTIONAL, *_WITHOUT_PARAMETERS))
+    ignored = ("frames", "length", _OPTIONAL, *_WITHOUT_PARAMETERS)
+    check_description(found, description, workdir, ignored=ignored)
     read = read_params(workdir, average=average)
-    if found.get(_OPTIONAL) != description.get(_OPTIONAL):
-        read["params"].pop(_OPTIONAL, None)
+    if _differences(found.get(_OPTIONAL), description.get(_OPTIONAL), _WITHOUT_PARAMETERS):
+        for part in ("params", "statistics"):
+            read[part].pop(_OPTIONAL, None)
     return read
 
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import optax
 from clu import metrics
-from jaxtyping import Array, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from phenaki_jax.errors import UserError
 from phenaki_jax.training.optimizers import OptimizerConfig
 
 Batch = dict[str, Array]
@@ -33,14 +34,26 @@ class Learned(NamedTuple):
     """What a batch, or a part of one, teaches.
 
     Attributes:
-      gradients: one for each parameter.
+      gradients: one for each parameter, of means over what `weight` counts.
+      weight: how much it counts beside other parts of its batch, float32 []: valid frames, or masked tokens.
       outputs: what the metrics are made of: sums, so that those of parts of a batch add up.
       observed: what the running statistics are brought forward with: sums too.
     """
 
     gradients: Any
+    weight: Float[Array, ""]
     outputs: dict[str, Any]
     observed: Any
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuses types that nothing is trained in.
+
+    Raises:
+      UserError: names the type found and those expected.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"found dtype {dtype!r}, expected 'float32', or 'bfloat16' on accelerators")
 
 
 @runtime_checkable
@@ -55,6 +68,9 @@ class Learner(Protocol):
 
     averaged: tuple[str, ...]
     """The top names of parameters that are used after training, where averages over the steps may stand in for them."""
+
+    keeps_frozen: bool
+    """Whether the frozen parameters are part of the model, and of checkpoints; if not, each run reads them anew."""
 
     @property
     def frames(self) -> int:
@@ -78,14 +94,17 @@ class Learner(Protocol):
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
 
-    def initial_statistics(self) -> Any:
-        """What runs along with the parameters without a gradient, at step 0; {} where there is nothing."""
+    def initial_statistics(self) -> dict[str, Any]:
+        """What runs along with the parameters without a gradient, at step 0, by the top name it belongs to."""
 
     def frozen_spec(self) -> Any:
         """Shapes of the frozen parameters."""
 
     def load_frozen(self) -> Any:
         """The frozen parameters, read from where they were trained."""
+
+    def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
+        """The kind of the optimizer of each network, which the state of `transform` depends on."""
 
     def transform(self, optimizer: OptimizerConfig, boxed_params: Any) -> optax.GradientTransformation:
         """The optimizer of all parameters; a part of them may have one of its own."""
@@ -103,7 +122,7 @@ class Learner(Protocol):
           given: what the step found.
         """
 
-    def gradient_outputs(self, gradients: Any) -> dict[str, Any]:
+    def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
         """Outputs that the whole batch's gradients give, "gradient_norm" among them."""
 
     def evaluate(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, Any]:
@@ -114,6 +133,9 @@ class Learner(Protocol):
 
     def advice(self, values: dict[str, float]) -> list[str]:
         """What metrics of some steps say of the health of the training: a line for each thing that is not well."""
+
+    def summary(self, values: dict[str, float]) -> list[str]:
+        """What a person looks at now and then, of the metrics of some steps: a line for each part of the model."""
 
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
         """Videos to look at, by name: [rows, frames, height, width, 3]."""

@@ -24,7 +24,7 @@ class RunLog:
 
     Args:
       workdir: the run's folder.
-      first_step: what `metrics.jsonl` has after it, of a run that was cut off, is forgotten.
+      first_step: what the plain files have after it, of a run that was cut off, is forgotten.
     """
 
     def __init__(self, workdir: Path, first_step: int) -> None:
@@ -33,8 +33,9 @@ class RunLog:
         if not self._is_first_process:
             return
         make_folder(workdir)
-        kept = [entry for entry in read_metrics(workdir) if entry["step"] <= first_step]
-        write_text(workdir / METRICS_FILE, "".join(json.dumps(entry) + "\n" for entry in kept))
+        for name in (METRICS_FILE, HEALTH_FILE):
+            kept = [entry for entry in _read_entries(workdir / name) if entry["step"] <= first_step]
+            write_text(workdir / name, "".join(json.dumps(entry) + "\n" for entry in kept))
         # It loads TensorFlow, which `data` keeps quiet: later than that.
         from clu import metric_writers
 
@@ -95,7 +96,10 @@ class RunLog:
 
 def read_metrics(workdir: Path) -> list[dict]:
     """All metrics of a run, in the order of their steps; a last line that was cut off is left out."""
-    file = workdir / METRICS_FILE
+    return _read_entries(workdir / METRICS_FILE)
+
+
+def _read_entries(file: Path) -> list[dict]:
     entries = []
     for line in file.read_text().splitlines() if file.exists() else []:
         try:

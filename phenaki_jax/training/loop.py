@@ -19,129 +19,17 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from phenaki_jax.data.alternation import AlternatingFeed
-from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
+from phenaki_jax.data.feed import Feed
 from phenaki_jax.errors import UserError, check_types, raise_interrupt
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
+from phenaki_jax.training.compiled import CompiledStep
+from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
-from phenaki_jax.training.memory import give_back_freed_memory
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
 from phenaki_jax.training.state import StepConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ResolutionConfig:
-    """Batches of one frame size, of which a training may have several.
-
-    Attributes:
-      mixture: name of a seqio mixture or task to train on, whose frames have this size.
-      frame_size: their side in pixels, a multiple of the model's patch.
-      rate: share of the steps that take such a batch, above 0 and at most 1.
-      batch_size: examples of such a step, over all devices.
-      eval_mixture: the one whose test split is evaluated on; none where empty.
-    """
-
-    mixture: str
-    frame_size: int
-    rate: float
-    batch_size: int
-    eval_mixture: str = ""
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        if not 0 < self.rate <= 1:
-            raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
-
-    def feed(self, learner: Learner, mesh: Mesh, data_dir: str, seed: int, *, train: bool) -> MixtureFeed:
-        """The feed of training examples, endless and shuffled, or of test examples, in order and once.
-
-        Raises:
-          UserError: there is no such mixture, or its videos have other frames.
-        """
-        feed = make_feed(
-            mixture=self.mixture if train else self.eval_mixture,
-            split="train" if train else "test",
-            batch_size=self.batch_size,
-            frames=learner.frames,
-            temporal_patch=learner.temporal_patch,
-            text_length=learner.text_length,
-            converter=learner.converter,
-            seed=seed,
-            sharding=batch_sharding(mesh),
-            data_dir=data_dir,
-            shuffle=train,
-            repeat=train,
-        )
-        _check_videos(feed, (learner.frames, self.frame_size, self.frame_size, 3))
-        return feed
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What is trained and evaluated on.
-
-    Attributes:
-      mixture: name of a seqio mixture or task to train on, whose frames have the learner's size.
-      eval_mixture: the one whose test split is evaluated on.
-      data_dir: folder of the TFDS datasets.
-      batch_size: examples of a step, over all devices.
-      resolutions: what else is trained on, at other frame sizes. Each takes its rate of the steps, and `mixture` the
-        rest. Metrics of their evaluations end in the size, as in "loss_64px".
-    """
-
-    mixture: str
-    eval_mixture: str
-    data_dir: str
-    batch_size: int
-    resolutions: tuple[ResolutionConfig, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not all(isinstance(each, ResolutionConfig) for each in self.resolutions):
-            raise UserError(f"found resolutions {self.resolutions!r}, expected a tuple of ResolutionConfig")
-        taken = sum(each.rate for each in self.resolutions)
-        if taken >= 1:
-            raise UserError(
-                f"found resolutions that take {taken:g} of the steps, expected less than 1, so that some are left for "
-                f"{self.mixture}: lower their rates"
-            )
-
-    def train_feed(self, learner: Learner, mesh: Mesh, seed: int) -> Feed:
-        """The feed of training examples, endless and shuffled, of one frame size in each batch.
-
-        Raises:
-          UserError: a mixture that is not there, or whose videos are not what is said of it.
-        """
-        sizes = self._sizes(learner)
-        # Each with a seed of its own: what is drawn at several sizes would come in the same order at each.
-        feeds = [
-            size.feed(learner, mesh, self.data_dir, (seed + index) % 2**31, train=True)
-            for index, size in enumerate(sizes)
-        ]
-        return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
-
-    def eval_feeds(self, learner: Learner, mesh: Mesh, seed: int) -> dict[str, MixtureFeed]:
-        """Feeds of test examples, in order and once, by what the names of their metrics end in.
-
-        Raises:
-          UserError: as `train_feed`.
-        """
-        first, *others = self._sizes(learner)
-        named = {"": first, **{f"_{size.frame_size}px": size for size in others if size.eval_mixture}}
-        return {ending: size.feed(learner, mesh, self.data_dir, seed, train=False) for ending, size in named.items()}
-
-    def _sizes(self, learner: Learner) -> list[ResolutionConfig]:
-        rate = 1.0 - sum(each.rate for each in self.resolutions)
-        own = ResolutionConfig(self.mixture, learner.frame_size, rate, self.batch_size, self.eval_mixture)
-        sizes = [own, *self.resolutions]
-        seen = [size.frame_size for size in sizes]
-        if twice := [size for size in seen if seen.count(size) > 1]:
-            raise UserError(
-                f"found two resolutions of {twice[0]} pixels, expected sizes that differ, the model's "
-                f"{learner.frame_size} among them: put mixtures of one size into one mixture"
-            )
-        return sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +73,8 @@ def train(
     """Trains until `schedule.steps`, from the last checkpoint in `workdir` where there is one.
 
     What a run begins with, in this order: the last complete checkpoint in `workdir` (state, data position); else the
-    parameters that the run in `initial_workdir` trained; else the learner's initial ones. Frozen ones are read from
-    where they were trained.
+    parameters that the run in `initial_workdir` trained, with the statistics that run along with them; else the
+    learner's initial ones. Frozen ones are read from where they were trained.
 
     Args:
       learner: what is trained.
@@ -221,14 +109,20 @@ def train(
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
     spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules, step_config)
     _check_frame_sizes(feed, learner, spec)
-    averaged = bool(step_config.average_decay)
-    description = {**learner.describe(), "optimizer": optimizer.kind, "averaged": averaged}
+    average_decay = "above 0" if step_config.average_decay else "0"
+    description = {
+        **learner.describe(),
+        "optimizer": learner.optimizer_kinds(optimizer),
+        "average_decay": average_decay,
+    }
     # Nothing is written before everything that could be refused has been read.
     if checkpoint_steps(workdir):
         checkpoints = Checkpoints(workdir)
         with contextlib.ExitStack() as refused:
             refused.callback(checkpoints.close)
-            state = checkpoints.restore(spec, feed, description)
+            state = checkpoints.restore(state_lib.without_frozen(learner, spec), feed, description)
+            if not learner.keeps_frozen:
+                state = state.replace(frozen=state_lib.load_frozen(learner, spec))
             if (found := int(state.step)) > schedule.steps:
                 raise UserError(
                     f"the checkpoint in {workdir} is of step {found}, expected at most {schedule.steps}, the steps of "
@@ -242,11 +136,7 @@ def train(
         checkpoints = Checkpoints(workdir)
 
     options = compiler_options(mesh)
-    step_function = jax.jit(
-        functools.partial(state_lib.train_step, learner, transform, step_config),
-        donate_argnums=0,
-        compiler_options=options,
-    )
+    step_function = CompiledStep(learner, transform, step_config, spec, mesh)
     eval_function = jax.jit(functools.partial(state_lib.eval_step, learner), compiler_options=options)
     image_function = jax.jit(learner.images, compiler_options=options)
     merge = jax.jit(lambda first, second: first.merge(second))
@@ -254,6 +144,7 @@ def train(
     first_step = int(state.step)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
+    values: dict[str, float] = {}
     health = _Health()
     evaluated = log.last_evaluation()
     with (
@@ -266,34 +157,35 @@ def train(
         for step in range(first_step + 1, schedule.steps + 1):
             batch = next(feed)
             state, metrics = step_function(state, batch)
-            if step == first_step + 1:
-                give_back_freed_memory()
             seen = metrics if seen is None else merge(seen, metrics)
             # Asked once: a request that comes while this step is told and shown is heeded after the next one.
             stopping = stop.requested
             last = step == schedule.steps or stopping
 
-            if step % schedule.log_every == 0 or step % schedule.checkpoint_every == 0 or last:
+            periods = (schedule.log_every, schedule.checkpoint_every, schedule.eval_every)
+            if any(step % period == 0 for period in periods) or last:
                 values = _finite(seen, step, workdir)
                 log.write("train", step, values)
                 shown = {name: f"{values[name]:.3g}" for name in learner.progress_metrics}
                 progress.show(step, shown)
                 if new := health.new(learner.advice(values)):
                     log.write_advice(step, new)
-                    progress.tell(step, new)
+                    progress.tell(step, new, warning=True)
                 seen = None
             progress.advance()
             if step % schedule.images_every == 0 or step == schedule.steps:
                 rng = state_lib.rng_of(seed, state_lib.Stream.PICTURES, step)
                 log.write_videos(step, image_function(state.used, state.frozen, batch, rng))
             if step % schedule.eval_every == 0 or step == schedule.steps:
+                progress.tell(step, learner.summary(values))
                 evaluated = {}
                 for ending, held_out in data.eval_feeds(learner, mesh, seed).items():
                     judged = _evaluate(eval_function, merge, state, held_out, schedule)
                     evaluated |= {name + ending: value for name, value in judged.items()}
                 log.write("eval", step, evaluated)
             if step % schedule.checkpoint_every == 0 or last:
-                checkpoints.save(state, feed, {**description, "configuration": configuration})
+                kept = state_lib.without_frozen(learner, state)
+                checkpoints.save(kept, feed, {**description, "configuration": configuration})
             if stopping:
                 break
 
@@ -313,16 +205,6 @@ def _check_parts(data: DataConfig, step_config: StepConfig, mesh: Mesh) -> None:
                 f"found batch_size {found}, expected a multiple of {parts * ways}, for {parts} microbatches on {ways} "
                 "devices: change batch_size or StepConfig.microbatches"
             )
-
-
-def _check_videos(feed: MixtureFeed, wanted: tuple[int, int, int, int]) -> None:
-    found = feed.batch_spec["video"]
-    if found.shape[1:] != wanted or found.dtype != np.uint8:
-        raise UserError(
-            f"the videos of {feed.settings.mixture} are {found.dtype} {list(found.shape[1:])}, expected uint8 "
-            f"{list(wanted)} [frames, height, width, colours]: name a mixture of that size, or change frames or "
-            "frame_size"
-        )
 
 
 def _check_frame_sizes(feed: Feed, learner: Learner, spec: state_lib.TrainState) -> None:
@@ -414,7 +296,7 @@ class _Health:
         self._told: set[str] = set()
 
     def new(self, lines: list[str]) -> list[str]:
-        """The lines whose subject, the words before the first number, was not among those told last."""
+        """The lines whose subject, their first word, was not among those told last."""
         subjects = {line.partition(" ")[0]: line for line in lines}
         new = [line for subject, line in subjects.items() if subject not in self._told]
         self._told = set(subjects)
@@ -434,11 +316,11 @@ class _Progress:
         if self._bar.disable and jax.process_index() == 0:
             print(f"step {step}/{self._steps}", *(f"{name} {value}" for name, value in values.items()), flush=True)
 
-    def tell(self, step: int, lines: list[str]) -> None:
-        """Warns of what is not well."""
+    def tell(self, step: int, lines: list[str], *, warning: bool = False) -> None:
+        """Tells lines above the bar; what is not well goes where errors go."""
         if jax.process_index() == 0:
             for line in lines:
-                self._bar.write(f"step {step}: {line}", file=sys.stderr)
+                self._bar.write(f"step {step}: {line}", file=sys.stderr if warning else sys.stdout)
 
     def advance(self) -> None:
         """One step is done."""

@@ -7,6 +7,7 @@ import enum
 from typing import Any
 
 import flax.linen as nn
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +27,9 @@ class StepConfig:
 
     Attributes:
       microbatches: parts that a batch is taken in, one after the other, whose gradients add up (gradient accumulation):
-        a step then needs the memory of one part.
+        a step then needs the memory of one part. Each weighs by its valid frames, or masked tokens. Where clips of
+        several lengths meet, that is the gradient of the whole batch but for what is no mean over frames: a tokenizer's
+        quantizer loss, adaptive weight and discriminator of whole clips are means of the parts' own.
       average_decay: of the exponential moving average of the parameters that evaluation, pictures and export use
         (MAGVIT-v2: 0.999); 0 for none. In the first steps it is less, (1 + step) / (10 + step).
 
@@ -111,6 +114,20 @@ def state_spec(
     )
 
 
+def without_frozen(learner: Learner, state: TrainState) -> TrainState:
+    """What a checkpoint holds of a state, or of a state's spec."""
+    return state if learner.keeps_frozen else state.replace(frozen={})
+
+
+def load_frozen(learner: Learner, spec: TrainState) -> Any:
+    """The frozen parameters, from where they were trained, laid out as the spec says.
+
+    Raises:
+      UserError: see `Learner.load_frozen`.
+    """
+    return jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, learner.load_frozen())
+
+
 def initial_state(
     learner: Learner, transform: optax.GradientTransformation, seed: int, spec: TrainState, begun: Any = None
 ) -> TrainState:
@@ -121,14 +138,14 @@ def initial_state(
       transform: the optimizer.
       seed: of the initialisation and all that follows.
       spec: of the state.
-      begun: "params" to begin with, in host memory, and the "frozen" ones they were trained over; what it lacks
-        begins as the learner says.
+      begun: "params" and "statistics" to begin with, in host memory, and the "frozen" ones they were trained over;
+        what it lacks begins as the learner says.
 
     Raises:
       UserError: what is begun with was trained over other frozen parameters than the learner's.
     """
-    frozen = learner.load_frozen()
-    if begun is not None and not _equal(begun["frozen"], frozen):
+    frozen = load_frozen(learner, spec)
+    if begun is not None and learner.keeps_frozen and not _equal(begun["frozen"], frozen):
         raise UserError(
             "the training to begin with stands on another tokenizer than this one, whose codes mean something else; "
             "name the tokenizer it was trained over, or another initial_workdir"
@@ -136,12 +153,14 @@ def initial_state(
     places = jax.tree.map(lambda leaf: leaf.sharding, (spec.params, spec.optimizer, spec.statistics))
     initialise = lambda seed: nn.unbox(learner.init_params(rng_of(seed, Stream.INITIALISATION)))  # noqa: E731
     params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
-    for name, tree in (begun or {"params": {}})["params"].items():
-        params[name] = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), params[name], tree)
-    optimizer = jax.jit(transform.init, out_shardings=places[1])(params)
-    frozen = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, frozen)
-    average = jax.tree.map(jnp.copy, {name: params[name] for name in spec.average})
     statistics = jax.jit(learner.initial_statistics, out_shardings=places[2])()
+    for own, name in ((params, "params"), (statistics, "statistics")):
+        for part, tree in (begun or {}).get(name, {}).items():
+            # Named tuples come back from a file as dicts.
+            read = flax.serialization.from_state_dict(own[part], tree)
+            own[part] = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), own[part], read)
+    optimizer = jax.jit(transform.init, out_shardings=places[1])(params)
+    average = jax.tree.map(jnp.copy, {name: params[name] for name in spec.average})
     scalars = [jax.device_put(jnp.asarray(value, jnp.int32), spec.step.sharding) for value in (0, seed)]
     return TrainState(scalars[0], params, average, statistics, frozen, optimizer, scalars[1])
 
@@ -159,10 +178,12 @@ def train_step(
     given = Given(state.frozen, state.statistics, state.step, rng_of(state.seed, Stream.STEPS, state.step))
     learned = _learn(learner, config.microbatches, state.params, batch, given)
     updates, optimizer = transform.update(learned.gradients, state.optimizer, state.params)
-    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients)}
+    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients, given)}
     metrics = learner.metrics().single_from_model_output(**outputs)
     updated = optax.apply_updates(state.params, updates)
-    params, statistics = learner.settle(state.params, updated, learned.observed, given)
+    # No part of the batch has had this key.
+    settling = given._replace(rng=jax.random.fold_in(given.rng, config.microbatches))
+    params, statistics = learner.settle(state.params, updated, learned.observed, settling)
     decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
     average = jax.tree.map(
         lambda old, new: decay * old + (1 - decay) * new, state.average, {name: params[name] for name in state.average}
@@ -181,12 +202,14 @@ def _learn(learner: Learner, parts: int, params: Any, batch: Batch, given: Given
     def learn(total: Learned, part: tuple[Batch, Array]) -> tuple[Learned, None]:
         batch, index = part
         learned = learner.learn(params, batch, given._replace(rng=jax.random.fold_in(given.rng, index)))
-        return jax.tree.map(jnp.add, total, learned), None
+        gradients = jax.tree.map(lambda gradient: learned.weight * gradient, learned.gradients)
+        return jax.tree.map(jnp.add, total, learned._replace(gradients=gradients)), None
 
     first = jax.eval_shape(learner.learn, params, jax.tree.map(lambda array: array[0], split), given)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
     total, _ = jax.lax.scan(learn, nothing, (split, jnp.arange(parts)))
-    return total._replace(gradients=jax.tree.map(lambda gradient: gradient / parts, total.gradients))
+    counted = jnp.maximum(total.weight, 1.0)
+    return total._replace(gradients=jax.tree.map(lambda gradient: gradient / counted, total.gradients))
 
 
 def eval_step(learner: Learner, state: TrainState, batch: Batch, index: Int[Array, ""]) -> Any:

@@ -69,20 +69,52 @@ def advice(values: dict[str, float], codebook_size: int) -> list[str]:
     return [*_of_codes(values, codebook_size), *_of_frames(values), *_of_gradients(values), *_of_game(values)]
 
 
+def summary(values: dict[str, float], codebook_size: int) -> list[str]:
+    """How the codes, the frames, the first and later frames' layers and the game stand: a line for each.
+
+    Args:
+      values: metrics of the last steps, by name.
+      codebook_size: number of codes.
+    """
+    lines = []
+    if "codebook_usage" in values:
+        used, perplexity = values["codebook_usage"], values["codebook_perplexity"]
+        lines.append(f"codes: {used:.1%} of {codebook_size} used, perplexity {perplexity:.4g}")
+    if errors := _frame_errors(values):
+        lines.append("squared error by frame: " + " ".join(f"{error:.2g}" for error in errors.values()))
+    if norms := [
+        f"{name} {values[f'gradient_norm_{name}']:.2g}" for name in STEMS if f"gradient_norm_{name}" in values
+    ]:
+        lines.append("gradient norms: " + ", ".join(norms))
+    if "discriminator_loss" in values:
+        lines.append(
+            f"discriminator: {values['discriminator_accuracy']:.1%} told right, logits of real "
+            f"{values['logits_real']:.2f}, of fake {values['logits_fake']:.2f}, gradient norm "
+            f"{values['gradient_norm_discriminator']:.2g}"
+        )
+    return lines
+
+
+def _frame_errors(values: dict[str, float]) -> dict[str, float]:
+    """The errors of frames by the names of their metrics, in the frames' order."""
+    names = [name for name in values if name.startswith("frame_error_")]
+    return {name: values[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))}
+
+
 def _of_codes(values: dict[str, float], codebook_size: int) -> list[str]:
     perplexity = values.get("codebook_perplexity")
     if perplexity is None or perplexity >= max(2.0, _LEAST_PERPLEXITY * min(codebook_size, _MOST_CODES)):
         return []
+    usage = values.get("codebook_usage", 0.0)
     return [
-        f"codebook_perplexity {perplexity:.3g} of {codebook_size} codes: a few codes carry nearly all tokens "
-        "(collapse). Normal in the first hundreds of steps; later try a longer warmup_steps, a lower learning_rate, or "
-        "a quantizer that does not collapse: kind fsq, or cosine_vq_ema, which restarts dead codes"
+        f"codebook_perplexity {perplexity:.3g}, codebook_usage {usage:.2g} of {codebook_size} codes: a few codes carry "
+        "nearly all tokens (collapse). Normal in the first hundreds of steps; later try a longer warmup_steps, a lower "
+        "learning_rate, or a quantizer that does not collapse: kind fsq, or cosine_vq_ema, which restarts dead codes"
     ]
 
 
 def _of_frames(values: dict[str, float]) -> list[str]:
-    names = sorted(name for name in values if name.startswith("frame_error_"))
-    errors = [values[name] for name in names]
+    names, errors = list(found := _frame_errors(values)), list(found.values())
     if len(errors) < 3:
         return []
     later = statistics.median(errors[1:])
@@ -102,18 +134,25 @@ def _of_frames(values: dict[str, float]) -> list[str]:
 
 def _of_gradients(values: dict[str, float]) -> list[str]:
     told = []
-    for first, later in (("first_stem", "later_stem"), ("first_head", "later_head")):
-        norms = [values.get(f"gradient_norm_{name}", 1.0) for name in (first, later)]
-        if norms[0] < _STARVED * norms[1]:
+    of_videos = len(_frame_errors(values)) > 1
+    for pair in (("first_stem", "later_stem"), ("first_head", "later_head")):
+        norms = {name: values.get(f"gradient_norm_{name}", 1.0) for name in pair}
+        least, most = sorted(norms, key=lambda name: norms[name])
+        if norms[least] < _STARVED * norms[most] and of_videos:
+            whose, what = (
+                ("first frame's", "tied_stems, or more images in the mixture")
+                if least == pair[0]
+                else ("later frames'", "more videos in the mixture, in which something moves")
+            )
             told.append(
-                f"gradient_norm_{first} {norms[0]:.2g} against gradient_norm_{later} {norms[1]:.2g}: the first frame's "
-                "layers starve. Try tied_stems, or more images in the mixture"
+                f"gradient_norm_{least} {norms[least]:.2g} against gradient_norm_{most} {norms[most]:.2g}: the {whose} "
+                f"layers starve. Try {what}"
             )
     return told
 
 
 def _of_game(values: dict[str, float]) -> list[str]:
-    if not values.get("discriminator_loss"):
+    if "discriminator_loss" not in values:  # it has not started
         return []
     accuracy, real, fake = (values[name] for name in ("discriminator_accuracy", "logits_real", "logits_fake"))
     told = []
@@ -130,8 +169,9 @@ def _of_game(values: dict[str, float]) -> list[str]:
         )
     elif accuracy < _UNSURE:
         told.append(
-            f"discriminator_accuracy {accuracy:.3f}, no better than chance: it has not begun to learn, or has died. "
-            "Look at gradient_norm_discriminator; try a lower r1, a higher learning_rate of its own, or a larger batch"
+            f"discriminator_accuracy {accuracy:.3f}, no better than chance: the tokenizer fools it, or it has not "
+            "begun to learn. Look at gradient_norm_discriminator; try a lower r1, a higher learning_rate of its own, "
+            "or a larger batch"
         )
     if values.get("gradient_norm_discriminator") == 0:
         told.append(

@@ -1,6 +1,7 @@
 """Training of the C-ViViT tokenizer, with its discriminator where it has one."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from phenaki_jax.tokenizer.objective import ObjectiveConfig, pixel_errors
 from phenaki_jax.tokenizer.perceptual import PerceptualConfig
 from phenaki_jax.tokenizer.quantizers import Quantized
 from phenaki_jax.training import tokenizer_health
-from phenaki_jax.training.learner import Batch, Given, Learned
+from phenaki_jax.training.learner import Batch, Given, Learned, check_dtype
 from phenaki_jax.training.optimizers import OptimizerConfig
 
 _Video = Float[Array, "batch frames height width 3"]
@@ -52,6 +53,7 @@ class TokenizerLearner:
     dtype: str = "float32"
 
     converter = "tokenizer"
+    keeps_frozen = False
     progress_metrics = ("loss", "psnr", "codebook_usage")
     averaged = ("tokenizer",)
 
@@ -60,6 +62,7 @@ class TokenizerLearner:
             raise UserError(
                 "found a discriminator_optimizer without a discriminator: set TokenizerLearner.adversarial too"
             )
+        check_dtype(self.dtype)
 
     @property
     def frames(self) -> int:
@@ -101,13 +104,13 @@ class TokenizerLearner:
             params["discriminator"] = module.init(jax.random.fold_in(rng, 1), video, mask)["params"]
         return params
 
-    def initial_statistics(self) -> Any:
-        """Averages of a codebook, and of the discriminator's logits, where they are asked for."""
+    def initial_statistics(self) -> dict[str, Any]:
+        """Averages of a codebook ("tokenizer") and of logits ("discriminator"), where they are asked for."""
         statistics: dict[str, Any] = {}
         if self.model.quantizer.kind == "cosine_vq_ema":
-            statistics["codebook"] = quantizers.initial_averages(self.model.quantizer)
+            statistics["tokenizer"] = quantizers.initial_averages(self.model.quantizer)
         if self.adversarial is not None:
-            statistics["lecam"] = adversarial_lib.initial_lecam()
+            statistics["discriminator"] = adversarial_lib.initial_lecam()
         return statistics
 
     def frozen_spec(self) -> Any:
@@ -122,11 +125,15 @@ class TokenizerLearner:
         """
         return perceptual_lib.load_networks(self.perceptual)
 
+    def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
+        """That of the tokenizer and, where there is one, of the discriminator."""
+        return {name: config.kind for name, config in self._optimizers(optimizer).items()}
+
     def transform(self, optimizer: OptimizerConfig, boxed_params: Any) -> optax.GradientTransformation:
         """An optimizer for each network, with a clip of its own."""
-        if self.adversarial is None:
+        chosen = self._optimizers(optimizer)
+        if len(chosen) == 1:
             return optimizer.make(boxed_params)
-        chosen = {"tokenizer": optimizer, "discriminator": self.discriminator_optimizer or optimizer}
         transforms = {
             name: config.make(
                 {each: tree if each == name else optax.MaskedNode() for each, tree in boxed_params.items()}
@@ -153,47 +160,54 @@ class TokenizerLearner:
 
         (reconstruction, _), pull, quantized = jax.vjp(reconstruct, params["tokenizer"], has_aux=True)
         looks = jax.grad(self._looks, has_aux=True)
-        slope, outputs = looks(reconstruction, video, frame_mask, given.frozen)
-        outputs |= self._code_outputs(quantized, time_mask)
+        slope, (means, sums) = looks(reconstruction, video, frame_mask, given.frozen)
+        weight = jnp.sum(frame_mask, dtype=jnp.float32)
+        outputs = self._outputs(means, sums, quantized, frame_mask)
         gradients, observed = {}, {}
         if self.adversarial is not None:
-            play = self._play(params["discriminator"], video, reconstruction, frame_mask, slope, given)
+            play = self._game(params["discriminator"], video, reconstruction, frame_mask, slope, given)
             slope += play.slope
             gradients["discriminator"] = play.gradient
-            observed["lecam"] = play.lecam
+            observed["discriminator"] = play.lecam
             outputs |= play.outputs
+            outputs["loss"] = (outputs["loss"][0] + outputs["adversarial_loss"][0], weight)
         if self.model.quantizer.kind == "cosine_vq_ema":
-            observed["codebook"] = quantized.statistics
+            observed["tokenizer"] = quantized.statistics
         (gradients["tokenizer"],) = pull((slope, jnp.asarray(self.objective.quantizer, jnp.float32)))
-        return Learned({name: gradients[name] for name in params}, _with_loss(outputs), observed)
+        return Learned({name: gradients[name] for name in params}, weight, outputs, observed)
 
     def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
         """Brings a codebook of moving averages, and the averages of logits, forward."""
         statistics = dict(given.statistics)
-        if "codebook" in observed:
-            rng = jax.random.fold_in(given.rng, 1)
-            codebook, statistics["codebook"] = quantizers.update_codebook(
+        if "tokenizer" in observed:
+            codebook, statistics["tokenizer"] = quantizers.update_codebook(
                 self.model.quantizer,
                 before["tokenizer"]["quantizer"]["codebook"],
-                statistics["codebook"],
-                observed["codebook"],
-                rng,
+                statistics["tokenizer"],
+                observed["tokenizer"],
+                given.rng,
             )
             quantizer = {**after["tokenizer"]["quantizer"], "codebook": codebook}
             after = {**after, "tokenizer": {**after["tokenizer"], "quantizer": quantizer}}
-        if "lecam" in observed:
-            change, parts = observed["lecam"]
-            statistics["lecam"] = jax.tree.map(lambda old, by: old + by / parts, statistics["lecam"], change)
+        if "discriminator" in observed:
+            change, weight = observed["discriminator"]
+            statistics["discriminator"] = jax.tree.map(
+                lambda old, by: old + by / jnp.maximum(weight, 1.0), statistics["discriminator"], change
+            )
         return after, statistics
 
-    def gradient_outputs(self, gradients: Any) -> dict[str, Any]:
-        """Norms of the tokenizer's gradient, of its stems' and heads', and of the discriminator's."""
-        one = jnp.ones(())
+    def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
+        """Norms of the tokenizer's gradient, of its stems' and heads', and of the discriminator's once it trains."""
         tokenizer = gradients["tokenizer"]
-        norms = {f"gradient_norm_{name}": tokenizer[name] for name in tokenizer_health.STEMS}
-        if "discriminator" in gradients:
-            norms["gradient_norm_discriminator"] = gradients["discriminator"]
-        return {name: (optax.tree.norm(tree), one) for name, tree in {"gradient_norm": tokenizer, **norms}.items()}
+        trees = {
+            "gradient_norm": tokenizer,
+            **{f"gradient_norm_{name}": tokenizer[name] for name in tokenizer_health.STEMS},
+        }
+        outputs = {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in trees.items()}
+        if self.adversarial is not None:
+            trains = adversarial_lib.started(given.step, self.adversarial.discriminator_start)
+            outputs["gradient_norm_discriminator"] = (trains * optax.tree.norm(gradients["discriminator"]), trains)
+        return outputs
 
     def evaluate(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, Any]:
         """The outputs for a batch that is not trained on: as in training, without those of the discriminator."""
@@ -201,8 +215,8 @@ class TokenizerLearner:
         video, frame_mask = pixels.to_float(batch["video"]), batch["frame_mask"]
         time_mask = self.model.time_mask(frame_mask)
         reconstruction, quantized = apply(self.module, params["tokenizer"], video, time_mask)
-        _, outputs = self._looks(reconstruction, video, frame_mask, frozen)
-        return _with_loss(outputs | self._code_outputs(quantized, time_mask))
+        _, (means, sums) = self._looks(reconstruction, video, frame_mask, frozen)
+        return self._outputs(means, sums, quantized, frame_mask)
 
     def metrics(self) -> type[metrics.Collection]:
         """What is watched."""
@@ -212,6 +226,10 @@ class TokenizerLearner:
         """What the metrics say of the health of the training."""
         return tokenizer_health.advice(values, self.model.quantizer.codebook_size)
 
+    def summary(self, values: dict[str, float]) -> list[str]:
+        """Codes, frames, gradients and the game, in words and numbers."""
+        return tokenizer_health.summary(values, self.model.quantizer.codebook_size)
+
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
         """Clips, each above its reconstruction."""
         del frozen, rng
@@ -220,10 +238,15 @@ class TokenizerLearner:
         pairs = jnp.stack([video, pixels.to_uint8(reconstruction)], axis=1)
         return {"reconstruction": pairs.reshape(-1, *video.shape[1:])}
 
+    def _optimizers(self, optimizer: OptimizerConfig) -> dict[str, OptimizerConfig]:
+        if self.adversarial is None:
+            return {"tokenizer": optimizer}
+        return {"tokenizer": optimizer, "discriminator": self.discriminator_optimizer or optimizer}
+
     def _looks(
         self, reconstruction: _Video, video: _Video, frame_mask: Bool[Array, "batch frames"], frozen: Any
-    ) -> tuple[Float[Array, ""], dict[str, Any]]:
-        """How far a reconstruction is from its video, in pixels and for the perceptual networks, and the outputs."""
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Any], dict[str, Any]]]:
+        """How far a reconstruction is from its video, in pixels and for the perceptual networks; means and sums."""
         errors = pixel_errors(video, reconstruction, frame_mask)
         terms = perceptual_lib.perceptual_terms(
             self.perceptual, frozen, video, reconstruction, frame_mask, jnp.dtype(self.dtype)
@@ -231,23 +254,42 @@ class TokenizerLearner:
         loss = errors.loss(self.objective)
         loss += self.perceptual.image * terms.get("image_perceptual", 0.0)
         loss += self.perceptual.video * terms.get("video_perceptual", 0.0)
-        clips, one = jnp.float32(video.shape[0]), jnp.ones(())
-        outputs = {
-            "reconstruction_loss": (loss, one),
+        clips = jnp.float32(video.shape[0])
+        sums = {
             "psnr": (jnp.sum(psnr(video, reconstruction, frame_mask)), clips),
             "psnr_first_frame": (jnp.sum(psnr(video[:, :1], reconstruction[:, :1], frame_mask[:, :1])), clips),
             "frame_error": (errors.squares, errors.frames),
-            **{name: (term, one) for name, term in terms.items()},
         }
-        return loss, outputs
+        return loss, ({"reconstruction_loss": loss, **terms}, sums)
 
-    def _code_outputs(self, quantized: Quantized, time_mask: Bool[Array, "batch times"]) -> dict[str, Any]:
-        one = jnp.ones(())
-        return {
-            "quantizer_loss": (self.objective.quantizer * quantized.loss, one),
-            "code_counts": count_codes(quantized.indices, time_mask, self.model.quantizer.codebook_size),
-            **{name: (term, one) for name, term in quantized.terms.items()},
-        }
+    def _outputs(
+        self, means: dict[str, Any], sums: dict[str, Any], quantized: Quantized, frame_mask: Bool[Array, "batch frames"]
+    ) -> dict[str, Any]:
+        """What metrics are made of, with "loss", the sum of all that the tokenizer minimizes without a game."""
+        quantizer_loss = self.objective.quantizer * quantized.loss
+        loss = means["reconstruction_loss"] + quantizer_loss
+        means = {**means, **quantized.terms, "quantizer_loss": quantizer_loss, "loss": loss}
+        time_mask = self.model.time_mask(frame_mask)
+        code_counts = count_codes(quantized.indices, time_mask, self.model.quantizer.codebook_size)
+        weight = jnp.sum(frame_mask, dtype=jnp.float32)
+        return {**_weighted(means, weight), **sums, "code_counts": code_counts}
+
+    def _game(
+        self,
+        discriminator: Any,
+        video: _Video,
+        reconstruction: _Video,
+        frame_mask: Bool[Array, "batch frames"],
+        slope: _Video,
+        given: Given,
+    ) -> "_Play":
+        """`_play` from the step on at which the discriminator starts; before that nothing, which costs nothing."""
+        play = functools.partial(self._play, discriminator, video, reconstruction, frame_mask, slope, given)
+        config: Any = self.adversarial
+        if not config.discriminator_start:
+            return play()
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(play))
+        return jax.lax.cond(given.step >= config.discriminator_start, play, lambda: nothing)
 
     def _play(
         self,
@@ -273,7 +315,7 @@ class TokenizerLearner:
                 return logits
 
             terms, lecam, seen = adversarial_lib.discriminator_terms(
-                config, logits_of, real, fake, given.statistics["lecam"], given.step
+                config, logits_of, real, fake, given.statistics["discriminator"], given.step
             )
             return terms.total, (terms, lecam, seen)
 
@@ -282,19 +324,22 @@ class TokenizerLearner:
         if config.adaptive:
             weight *= adversarial_lib.adaptive_weight(slope, adversarial_slope)
         gradient, (terms, lecam, seen) = jax.grad(tells_apart, has_aux=True)(discriminator)
-        one = jnp.ones(())
-        outputs = {
-            "adversarial_loss": (weight * fooling, one),
-            "adversarial_weight": (weight, one),
-            "discriminator_loss": (terms.total, one),
-            "discriminator_r1": (terms.r1, one),
-            "discriminator_lecam": (terms.lecam, one),
-            "discriminator_accuracy": (seen.accuracy, one),
-            "logits_real": (seen.real_mean, one),
-            "logits_fake": (seen.fake_mean, one),
+        means = {
+            "adversarial_loss": weight * fooling,
+            "adversarial_weight": weight,
+            "discriminator_loss": terms.total,
+            "discriminator_lecam": terms.lecam,
+            "discriminator_accuracy": seen.accuracy,
+            "logits_real": seen.real_mean,
+            "logits_fake": seen.fake_mean,
         }
-        change = jax.tree.map(jnp.subtract, lecam, given.statistics["lecam"])
-        return _Play(weight * adversarial_slope, gradient, outputs, (change, one))
+        frames = jnp.sum(frame_mask, dtype=jnp.float32)
+        outputs = _weighted(means, frames)
+        # Seen on the steps that have it alone.
+        due = frames * (given.step % config.r1_every == 0)
+        outputs["discriminator_r1"] = (due * terms.r1 / config.r1_every, due)
+        change = jax.tree.map(lambda new, old: frames * (new - old), lecam, given.statistics["discriminator"])
+        return _Play(weight * adversarial_slope, gradient, outputs, (change, frames))
 
 
 class _Play(NamedTuple):
@@ -306,13 +351,12 @@ class _Play(NamedTuple):
     lecam: Any
 
 
-def _with_loss(outputs: dict[str, Any]) -> dict[str, Any]:
-    """The outputs with "loss", the sum of all that the tokenizer minimizes."""
-    parts = [outputs[name] for name in ("reconstruction_loss", "quantizer_loss", "adversarial_loss") if name in outputs]
-    return {**outputs, "loss": (sum(total for total, _ in parts), parts[0][1])}
+def _weighted(means: dict[str, Any], weight: Float[Array, ""]) -> dict[str, Any]:
+    """Means as sums with their weight, which those of other batches, and of parts of one, add up with."""
+    return {name: (weight * mean, weight) for name, mean in means.items()}
 
 
-def _resized(video: _Video, side: int) -> _Video:
+def _resized(video: _Video, side: int) -> Float[Array, "batch frames {side} {side} 3"]:
     """Videos at the one size that a discriminator knows; those of other resolutions are scaled to it."""
     if video.shape[2:4] == (side, side):
         return video

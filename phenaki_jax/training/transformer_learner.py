@@ -20,7 +20,7 @@ from phenaki_jax.layers.module import apply
 from phenaki_jax.text.encoder import TextEncoder
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
-from phenaki_jax.training.learner import Batch, Given, Learned
+from phenaki_jax.training.learner import Batch, Given, Learned, check_dtype
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.transformer.masking import random_mask
@@ -61,6 +61,7 @@ class TransformerLearner:
     dtype: str = "float32"
 
     converter = "transformer"
+    keeps_frozen = True
     averaged = ("text", "transformer")
     progress_metrics = ("loss", "accuracy")
 
@@ -71,6 +72,7 @@ class TransformerLearner:
             )
         if not 0 <= self.tube_share <= 1:
             raise UserError(f"tube_share {self.tube_share} must be a share of the examples, from 0 to 1")
+        check_dtype(self.dtype)
 
     @property
     def frames(self) -> int:
@@ -122,9 +124,13 @@ class TransformerLearner:
             )
         return {"tokenizer": read["params"]["tokenizer"]}
 
-    def initial_statistics(self) -> Any:
+    def initial_statistics(self) -> dict[str, Any]:
         """There are none."""
         return {}
+
+    def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
+        """One for text encoder and transformer."""
+        return {"transformer": optimizer.kind}
 
     def transform(self, optimizer: OptimizerConfig, boxed_params: Any) -> optax.GradientTransformation:
         """One optimizer for all parameters."""
@@ -133,19 +139,26 @@ class TransformerLearner:
     def learn(self, params: Any, batch: Batch, given: Given) -> Learned:
         """Gradients and outputs of a training batch."""
         gradients, outputs = jax.grad(self.loss, has_aux=True)(params, given.frozen, batch, given.rng)
-        return Learned(gradients, outputs, {})
+        _, masked = outputs["loss"]
+        return Learned(gradients, masked.astype(jnp.float32), outputs, {})
 
     def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
         """Nothing is left to do after the optimizer."""
         del before, observed
         return after, given.statistics
 
-    def gradient_outputs(self, gradients: Any) -> dict[str, Any]:
+    def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
         """The global norm."""
+        del given
         return {"gradient_norm": (optax.tree.norm(gradients), jnp.ones(()))}
 
     def advice(self, values: dict[str, float]) -> list[str]:
         """Nothing is told of a masked transformer yet."""
+        del values
+        return []
+
+    def summary(self, values: dict[str, float]) -> list[str]:
+        """What `progress_metrics` show is all there is yet."""
         del values
         return []
 

@@ -9,6 +9,7 @@ import pytest
 
 from phenaki_jax.inference.export import export_model
 from phenaki_jax.inference.testing import random_params, tiny_config, tiny_metadata
+from phenaki_jax.training import checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,11 @@ def write_checkpoint(workdir: pathlib.Path, description: dict, params: dict, fro
     with ocp.CheckpointManager(workdir.absolute() / "checkpoints") as manager:
         state = {"step": np.int32(7), "params": params, "frozen": frozen, "optimizer": {"count": np.int32(7)}}
         manager.save(
-            7, args=ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description))
+            7,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                description=ocp.args.JsonSave({**description, "format": checkpoints.FORMAT}),
+            ),
         )
     return workdir
 

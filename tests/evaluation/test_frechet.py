@@ -29,11 +29,21 @@ def test_a_turn_counts_though_all_deviations_stay() -> None:
 
 
 def test_sets_of_fewer_rows_than_features_have_a_distance() -> None:
-    first, second = np.random.default_rng(0).normal(size=(2, 5, 20))
-    assert np.isfinite(frechet_distance(first, second))
-    assert frechet_distance(first, second) > 0
+    """Deviation sqrt(2) along an axis; 2 sqrt(2) there, 3 away, is 2 + 9, sqrt(2) along another axis is 2 + 2."""
+    first = np.array([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    assert frechet_distance(first, 2 * first + np.array([0.0, 0.0, 3.0])) == pytest.approx(11)
+    assert frechet_distance(first, first[:, ::-1]) == pytest.approx(4)
 
 
-def test_a_single_row_has_no_covariance() -> None:
-    with pytest.raises(UserError, match="sets of 1 and 4 features"):
-        frechet_distance(CROSS[:1], CROSS)
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (CROSS[:1], CROSS, "found sets of 1 and 4 features, expected at least 2 in each"),
+        (CROSS, CROSS[:, :1], "found rows of 2 and 1 features, expected the same"),
+        (np.where(CROSS > 3, np.nan, CROSS), CROSS, "found NaN or infinity in 1 of 4 rows of features"),
+        (CROSS, np.where(CROSS != 0, np.inf, CROSS), "found NaN or infinity in 4 of 4 rows of features"),
+    ],
+)
+def test_sets_without_a_distance_are_refused(first: np.ndarray, second: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        frechet_distance(first, second)

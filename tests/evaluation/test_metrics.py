@@ -13,6 +13,27 @@ def test_a_ratio_weighs_batches_by_what_they_count() -> None:
     assert float(merged.compute()) == pytest.approx(0.7)
 
 
+def test_a_ratio_of_vectors_has_a_mean_for_each_entry() -> None:
+    """As of errors at each frame index, which not every clip of a batch has."""
+    error = Ratio.from_output("error")
+    batches = [
+        (jnp.array([6.0, 1.0, 0.0]), jnp.array([2.0, 1.0, 0.0])),
+        (jnp.array([1.0, 3.0, 0.0]), jnp.array([8.0, 1.0, 0.0])),
+    ]
+    one, other = (error.from_model_output(error=batch) for batch in batches)
+    np.testing.assert_allclose(one.merge(other).compute(), [0.7, 2.0, np.nan], rtol=1e-6)
+
+
+def test_an_output_that_is_absent_counts_nothing() -> None:
+    """As those of gradients are in evaluations."""
+    loss = Ratio.from_output("loss")
+    absent, counted = loss.from_model_output(psnr=(6.0, 2.0)), loss.from_model_output(loss=(6.0, 2.0))
+    assert np.isnan(absent.compute())
+    assert float(absent.merge(counted).compute()) == float(counted.merge(absent).compute()) == 3.0
+    vectors = loss.from_model_output(loss=(jnp.array([6.0, 1.0]), jnp.array([2.0, 1.0])))
+    np.testing.assert_array_equal(absent.merge(vectors).compute(), [3.0, 1.0])
+
+
 def test_a_ratio_of_nothing_is_no_number() -> None:
     assert np.isnan(Ratio.empty().compute())
 

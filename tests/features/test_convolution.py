@@ -40,6 +40,11 @@ def test_the_maximum_alone_has_a_gradient() -> None:
     np.testing.assert_array_equal(gradient.reshape(-1), [1, 0, 1, 0, 0, 2, 0])
 
 
+def test_equal_maxima_share_the_gradient() -> None:
+    gradient = jax.grad(lambda inputs: jnp.sum(max_pool(inputs, (2, 1, 1), (2, 1, 1))))(jnp.ones((1, 4, 1, 1, 1)))
+    np.testing.assert_array_equal(gradient.reshape(-1), [0.5, 0.5, 0.5, 0.5])
+
+
 def test_half_precision_stays_half() -> None:
     inputs = jnp.ones((1, 4, 4, 3))
     params = {"kernel": jnp.ones((3, 3, 3, 2)), "bias": jnp.ones(2)}

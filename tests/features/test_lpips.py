@@ -66,9 +66,11 @@ def test_equal_images_are_at_distance_0_without_a_slope(params: dict[str, Any]) 
     np.testing.assert_allclose(gradient, np.zeros_like(images), atol=1e-7)
 
 
-def test_images_without_any_features_have_a_gradient(params: dict[str, Any]) -> None:
-    """Where all features are 0, so is their norm, whose square root has no slope there; here in the last block."""
-    last = {**params["vgg16"]["conv5_3"], "bias": jnp.full(512, -1e6)}
+@pytest.mark.parametrize("feature", [0.0, 1e-20, 1e-15, 1e-5])
+def test_images_almost_without_features_have_a_gradient(params: dict[str, Any], feature: float) -> None:
+    """A root has no slope at 0, which the norm of a feature of 1e-20 is in float32; here one in the last block."""
+    bias = jnp.full(512, -1e6).at[7].set(feature)
+    last = {"kernel": jnp.zeros_like(params["vgg16"]["conv5_3"]["kernel"]), "bias": bias}
     distances, gradient = distances_and_gradient(
         {"vgg16": params["vgg16"] | {"conv5_3": last}, "heads": params["heads"]}, *testing.random_pixels((2, *SHAPE))
     )

@@ -100,11 +100,20 @@ def test_nothing_that_a_file_says_is_run(tmp_path: pathlib.Path, kind: str, call
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_a_pickle_may_name_cannot_be_changed_by_it(tmp_path: pathlib.Path) -> None:
-    """Setting attributes of a function lasts no longer than the file; of a tensor that was checked, it fails."""
+def test_a_pickle_cannot_change_a_tensor_that_was_checked(tmp_path: pathlib.Path) -> None:
     with_state = pickled_tensor(0, 4, 1).removesuffix(b"s.") + b"}X\5\0\0\0sizesK\11\x85sbs."
     write_archive(tmp_path / "state.pt", with_state)
     assert "is damaged" in refusal(tmp_path / "state.pt")
+
+
+def test_a_pickle_changes_functions_for_itself_alone(tmp_path: pathlib.Path) -> None:
+    """The first file makes the function that rebuilds tensors refuse any state; the next gives it an empty one."""
+    name, set_nothing = b"ctorch._utils\n_rebuild_tensor_v2\n", b"}b"
+    change = b"}X\x0c\0\0\0__setstate__" + name + b"sb"
+    for file, changes in (("changed", change + set_nothing), ("next", set_nothing)):
+        write_archive(tmp_path / file, pickled_tensor(0, 4, 1).replace(name, name + changes))
+    assert "is damaged" in refusal(tmp_path / "changed")
+    np.testing.assert_array_equal(read_torch_file(tmp_path / "next")["w"], [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(

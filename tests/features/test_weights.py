@@ -1,5 +1,6 @@
 """Published files become parameters, whichever format they come in, and any other file is refused by its first flaw."""
 
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -83,23 +84,32 @@ def test_random_weights_are_the_seeds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "url"),
+    ("load", "name", "url"),
     [
-        (weights.load_vgg16, "https://download.pytorch.org/models/vgg16-397923af.pth"),
-        (weights.load_i3d, "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt"),
+        (weights.load_vgg16, "VGG16 weights", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+        (
+            functools.partial(weights.load_lpips, "vgg16.pth"),
+            "LPIPS heads",
+            "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth",
+        ),
+        (
+            weights.load_i3d,
+            "I3D weights",
+            "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt",
+        ),
     ],
 )
-def test_a_missing_file_is_told_with_where_it_comes_from(
-    tmp_path: pathlib.Path, load: Callable[..., object], url: str
+def test_a_missing_file_is_told_with_where_it_comes_from_and_goes(
+    tmp_path: pathlib.Path, load: Callable[..., object], name: str, url: str
 ) -> None:
+    path = tmp_path / "absent.pt"
+    missing = f"found no {name} at {path}, expected a file: download {url} to {path}"
     with pytest.raises(UserError) as error:
-        load(tmp_path / "absent.pt", "ObjectiveConfig.perceptual")
-    assert str(error.value).endswith(
-        f" weights at {tmp_path}/absent.pt, expected a file: download {url}, or set ObjectiveConfig.perceptual to 0 to "
-        "train without this loss"
-    )
-    with pytest.raises(UserError, match=r"download \S+$"):
-        load(tmp_path / "absent.pt")
+        load(path, "PerceptualConfig.image")
+    assert str(error.value) == f"{missing}, or set PerceptualConfig.image to 0 to train without this loss"
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value) == missing
 
 
 def test_half_precision_becomes_whole(vgg16_file: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -120,6 +130,8 @@ def test_half_precision_becomes_whole(vgg16_file: pathlib.Path, tmp_path: pathli
             r"found lin2.model.1.weight as float64\[1, 2, 1, 1\], expected float32\[1, 256, 1, 1\]",
         ),
         ({"lin0.model.1.weight": np.zeros((1, 64, 1, 1), np.int32)}, r"as int32\[1, 64, 1, 1\], expected float32"),
+        ({"lin4.model.1.weight": np.full((1, 512, 1, 1), np.nan)}, "found NaN or infinity in lin4.model.1.weight"),
+        ({"lin4.model.1.weight": np.full((1, 512, 1, 1), -np.inf)}, "found NaN or infinity in lin4.model.1.weight"),
     ],
 )
 def test_the_first_flaw_is_told(

@@ -111,6 +111,21 @@ def test_what_is_no_video_is_not_encoded(model: Phenaki) -> None:
         model.encode(frames_of(5))
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (np.zeros((3, 4, 4), np.int32), r"shape \[3, 4, 4\], expected \[batch, .*tokens\[None\]"),
+        (np.zeros((1, 0, 4, 4), np.int32), r"shape \[1, 0, 4, 4\], expected .* at least 1 each"),
+        (np.zeros((1, 1, 4, 4), np.float32), "type float32, expected whole numbers"),
+    ],
+)
+def test_what_are_no_tokens_is_not_decoded(model: Phenaki, tokens: np.ndarray, message: str) -> None:
+    for decode in (model.decode, lambda chunk: next(model.decode_stream([chunk]))):
+        with pytest.raises(UserError, match=message):
+            decode(tokens)
+
+
 def test_codes_that_are_not_in_the_codebook_are_refused(model: Phenaki) -> None:
     with pytest.raises(UserError, match="from 3 to 16, expected 0 to 15"):
         model.decode(np.array([3, *[16] * 15]).reshape(1, 1, 4, 4))

@@ -1,16 +1,19 @@
 """Files give back the frames written to them, and are complete or not there."""
 
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import check_output
-from phenaki_jax.inference import video_files
+from phenaki_jax.inference import video_files, video_reader
 from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, fit_frames, write_video
 from phenaki_jax.inference.video_reader import read_video
 from phenaki_jax.tokenizer.config import CViViTConfig
@@ -37,6 +40,14 @@ def test_a_video_is_read_as_it_was_written(tmp_path: pathlib.Path, suffix: str, 
     difference = np.abs(frames.astype(int) - moving_square().repeat(2, axis=1).repeat(2, axis=2))
     assert difference.mean() <= tolerance
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_name_may_have_a_colon(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(f"12:30{suffix}", moving_square(), fps=10.0)
+    assert len(read_video(f"12:30{suffix}")[0]) == 5
+    assert [path.name for path in tmp_path.iterdir()] == [f"12:30{suffix}"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
@@ -77,10 +88,9 @@ def test_fitting_takes_the_square_in_the_middle() -> None:
     np.testing.assert_array_equal(fit_frames(frames, CONFIG), np.full((1, 32, 32, 3), 200, np.uint8))
 
 
-def test_lengths_are_trimmed_when_asked_for() -> None:
+def test_lengths_that_tokens_do_not_cover_do_not_fit() -> None:
     with pytest.raises(UserError, match="3 or 5"):
         fit_frames(moving_square(4), CONFIG)
-    np.testing.assert_array_equal(fit_frames(moving_square(4), CONFIG, trim=True), moving_square(3))
 
 
 def test_frames_are_appended_as_they_come(tmp_path: pathlib.Path) -> None:
@@ -183,3 +193,75 @@ def test_a_preview_in_a_photo_is_no_second_frame(tmp_path: pathlib.Path) -> None
     frames, fps = read_video(tmp_path / "photo.jpg")
     assert frames.shape == (1, 64, 64, 3)
     assert fps is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ten bits.mp4", ["-c:v", "libx264", "-pix_fmt", "yuv420p10le"]),
+        ("twelve bits.mkv", ["-c:v", "ffv1", "-pix_fmt", "gbrp12le"]),
+        ("titled.mp4", ["-metadata", "title=Run at 240 fps"]),
+        ("titled.mkv", ["-metadata", "title=Stream #0:0: Video: ppm, 240 fps"]),
+    ],
+)
+def test_videos_that_others_write_are_read(tmp_path: pathlib.Path, name: str, options: list[str]) -> None:
+    write_video(tmp_path / "clip.mp4", moving_square(), fps=10.0, scale=1)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", tmp_path / "clip.mp4", *options, tmp_path / name]
+    subprocess.run(command, check=True, capture_output=True)
+    frames, fps = read_video(tmp_path / name)
+    assert frames.shape == (5, 32, 32, 3)
+    assert fps == 10
+    assert np.abs(frames.astype(int) - moving_square()).mean() < 4
+
+
+def test_a_thousand_frames_a_second_are_told(tmp_path: pathlib.Path) -> None:
+    write_video(tmp_path / "clip.mp4", moving_square(), fps=1000.0, scale=1)
+    assert read_video(tmp_path / "clip.mp4")[1] == 1000
+
+
+def test_what_ffmpeg_should_not_write_is_not_waited_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in the place of ffmpeg writes the header of a picture of 16 bits, and does not end."""
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nprintf 'P6\\n32 32\\n65535\\n'\nexec sleep 10\n")
+    program.chmod(0o755)
+    (tmp_path / "clip.mp4").touch()
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
+    with pytest.raises(UserError, match=r"clip.mp4 cannot be read .*65535"):
+        read_video(tmp_path / "clip.mp4")
+
+
+def test_looking_at_what_ffmpeg_says_moves_not_where_it_writes() -> None:
+    with tempfile.TemporaryFile() as said:
+        os.pwrite(said.fileno(), b"all of it", 0)
+        os.lseek(said.fileno(), 3, os.SEEK_SET)
+        assert video_reader._text(said) == "all of it"
+        assert os.lseek(said.fileno(), 0, os.SEEK_CUR) == 3
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "repeats", "fps"),
+    [
+        ([100, 150, 100], [2, 3, 2], 20),
+        ([120, 120, 120], [1, 1, 1], 1000 / 120),
+        ([20, 20, 40], [1, 1, 2], 50),
+        # Times 100, 230, 360 and 490 where a frame has 100: at steps of 10 there would be 49 frames.
+        ([100, 130, 130, 130], [1, 1, 2, 1], 10),
+    ],
+)
+def test_frames_of_an_animation_rest_as_long_as_they_are_shown(
+    tmp_path: pathlib.Path, milliseconds: list[int], repeats: list[int], fps: float
+) -> None:
+    video = moving_square(len(milliseconds))
+    first, *others = map(Image.fromarray, video)
+    first.save(tmp_path / "clip.gif", save_all=True, append_images=others, duration=milliseconds)
+    frames, found = read_video(tmp_path / "clip.gif")
+    assert found == pytest.approx(fps)
+    np.testing.assert_array_equal(frames, video.repeat(repeats, axis=0))
+
+
+def test_grey_of_16_bits_keeps_its_shades(tmp_path: pathlib.Path) -> None:
+    shades = np.array([[0, 1, 100, 255]])
+    Image.fromarray((shades * 257).astype(np.uint16)).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_video(tmp_path / "grey.png")[0], shades[None, ..., None].repeat(3, axis=-1))

@@ -13,6 +13,8 @@ from phenaki_jax.layers.pixels import check_uint8, to_float, to_uint8
 FEW = st.integers(1, 3)
 
 
+# Each shape is compiled anew.
+@hypothesis.settings(max_examples=15)
 @hypothesis.given(times=FEW, rows=FEW, columns=FEW, temporal_patch=FEW, patch=FEW)
 def test_patches_are_put_together_again(times: int, rows: int, columns: int, temporal_patch: int, patch: int) -> None:
     shape = (2, times * temporal_patch, rows * patch, columns * patch, 3)

@@ -104,22 +104,18 @@ def test_lecam_averages_move_by_what_the_decay_leaves() -> None:
 
 
 def test_the_adaptive_weight_is_the_ratio_of_norms_and_has_a_most() -> None:
-    reconstruction = {"first": jnp.array([3.0]), "later": jnp.array([[4.0]])}
-    adversarial = {"first": jnp.array([0.0]), "later": jnp.array([[0.5]])}
+    nothing = jnp.zeros_like(VIDEO)
+    reconstruction = nothing.at[0, 0, 0, 0, 0].set(3.0).at[1, 1, 0, 0, 2].set(4.0)
+    adversarial = nothing.at[0, 1, 0, 0, 1].set(0.5)
     np.testing.assert_allclose(adaptive_weight(reconstruction, adversarial), 10.0, rtol=1e-5)
-    assert adaptive_weight(reconstruction, adversarial, most=7.0) == 7.0
-    nothing = jax.tree.map(jnp.zeros_like, adversarial)
     assert adaptive_weight(reconstruction, nothing) == 1e4
     assert adaptive_weight(nothing, nothing) == 0.0
-    gradient = jax.grad(lambda tree: adaptive_weight(tree, adversarial))(reconstruction)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+    assert not jax.grad(adaptive_weight)(reconstruction, adversarial).any()
 
 
 def test_statistics_are_of_valid_logits() -> None:
-    """Two of three real logits are above 0, one of three fake ones is below."""
-    statistics = logit_statistics(REAL, FAKE)
-    real, fake = np.array([2.0, 0.5, -1.0]), np.array([-3.0, 0.0, 1.5])
-    np.testing.assert_allclose(statistics, [0.5, real.mean(), real.std(), fake.mean(), fake.std()], rtol=1e-6)
+    """Two of three real logits are above 0, one of three fake ones is below; means are 1.5 / 3 and -1.5 / 3."""
+    np.testing.assert_allclose(logit_statistics(REAL, FAKE), [0.5, 0.5, -0.5], rtol=1e-6)
 
 
 def test_the_total_is_the_weighted_sum_and_reconstructions_are_constants() -> None:
@@ -144,14 +140,10 @@ def test_the_total_is_the_weighted_sum_and_reconstructions_are_constants() -> No
     assert not fake_gradient.any()
 
 
-def test_the_discriminator_trains_from_its_start_and_the_tokenizer_listens_from_its_own() -> None:
-    config = AdversarialConfig(weight=0.1, discriminator_start=2, start=4, lecam_decay=0.5)
+def test_the_tokenizer_listens_from_its_start() -> None:
+    config = AdversarialConfig(weight=0.1, discriminator_start=2, start=4)
     weights = [generator_weight(config, jnp.int32(step)) for step in range(6)]
     np.testing.assert_allclose(weights, [0, 0, 0, 0, 0.1, 0.1], rtol=1e-6)
-    for step, trains in ((1, False), (2, True)):
-        terms, state, _ = discriminator_terms(config, _linear, VIDEO, 1 - VIDEO, initial_lecam(), jnp.int32(step))
-        assert terms.adversarial > 0
-        assert (terms.total > 0) == (state.real != 0) == trains
 
 
 def test_both_may_begin_at_once() -> None:

@@ -2,15 +2,14 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.parameters import init_params
-from phenaki_jax.tokenizer.config import CViViTConfig, QuantizerConfig
+from phenaki_jax.inference.testing import random_params
+from phenaki_jax.tokenizer.config import POSITIONS, CViViTConfig, QuantizerConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 
 QUANTIZERS = {
@@ -38,7 +37,7 @@ def _config(kind: str = "fsq", **changes: object) -> CViViTConfig:
 
 
 def _model(config: CViViTConfig) -> tuple[CViViT, dict]:
-    return CViViT(config), nn.unbox(init_params(config, jax.random.key(0)))["tokenizer"]
+    return CViViT(config), jax.tree.map(jnp.asarray, random_params(config)["tokenizer"])
 
 
 def _video(frames: int, batch: int = 1, size: int = 16, seed: int = 0) -> jax.Array:
@@ -70,7 +69,7 @@ def test_no_output_frame_has_a_gradient_from_a_later_input_frame(
         reconstruction, _ = model.apply({"params": params}, video)
         return jnp.sum(reconstruction**2, axis=(0, 2, 3, 4))
 
-    gradient = np.asarray(jax.jacrev(frame_sums)(_video(frames)))
+    gradient = np.asarray(jax.jit(jax.jacrev(frame_sums))(_video(frames)))
     by_frame = np.abs(gradient).sum(axis=(1, 3, 4, 5))
     assert _looks_ahead(by_frame, temporal_patch) == []
     assert (np.diagonal(by_frame) > 0).all(), "every frame must depend on itself, or the check sees nothing"
@@ -85,7 +84,7 @@ def test_decoder_alone_has_no_gradient_from_later_tokens() -> None:
     def frame_sums(features: jax.Array) -> jax.Array:
         return jnp.sum(model.apply({"params": params}, features, method="draw") ** 2, axis=(0, 2, 3, 4))
 
-    by_time = np.abs(np.asarray(jax.jacrev(frame_sums)(features))).sum(axis=(1, 3, 4, 5))
+    by_time = np.abs(np.asarray(jax.jit(jax.jacrev(frame_sums))(features))).sum(axis=(1, 3, 4, 5))
     for frame in range(9):
         time = -(-frame // 2)
         assert (by_time[frame, time + 1 :] == 0).all()
@@ -108,9 +107,20 @@ def test_tokens_of_a_prefix_are_the_prefix_of_the_tokens(kind: str) -> None:
 def test_reconstruction_has_the_shape_of_the_video(frames: int) -> None:
     model, params = _model(_config())
     video = _video(frames, batch=2, size=24)
-    reconstruction, quantized = model.apply({"params": params}, video)
+    reconstruction, quantized = jax.eval_shape(lambda video: model.apply({"params": params}, video), video)
     assert reconstruction.shape == video.shape
     assert quantized.indices.shape == (2, 1 + frames // 2, 3, 3)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_every_kind_of_positions_tells_places_apart(positions: str) -> None:
+    """Without positions, sites that are exchanged would exchange their features and change no other."""
+    model, params = _model(_config(positions=positions, frame_size=24))
+    features = jax.jit(lambda video: model.apply({"params": params}, video, method="quantize").features)
+    video = _video(1, size=24)
+    exchanged = jnp.concatenate([video[:, :, :, 8:16], video[:, :, :, :8], video[:, :, :, 16:]], axis=3)
+    before, after = (np.asarray(features(each))[0, 0] for each in (video, exchanged))
+    assert np.abs(after[:, :2] - before[:, [1, 0]]).max() > 1e-2
 
 
 def test_decoding_the_tokens_is_the_reconstruction() -> None:
@@ -142,3 +152,18 @@ def test_frames_that_patches_do_not_cover_are_refused() -> None:
         _config().check_frame_shape(20, 24)
     with pytest.raises(UserError, match="patch 7 does not divide"):
         _config(patch=7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"positions": "learned"}, "positions 'learned' are unknown; known are rotary, sinusoidal, rotary_sinusoidal"),
+        ({"temporal_window": 0}, "temporal_window 0 must be at least 1"),
+        ({"temporal_layers": 0}, "needs layers, .* of at least 1"),
+        ({"width": 4, "heads": 2}, "4 over 2 heads leaves 2 features each, expected at least 4"),
+        ({"width": 2, "heads": 1, "positions": "sinusoidal"}, "width 2 must be at least 4"),
+    ],
+)
+def test_impossible_models_are_refused(settings: dict, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        _config(**settings)

@@ -52,6 +52,8 @@ def test_what_stands_behind_the_mask_changes_nothing() -> None:
     np.testing.assert_array_equal(_errors(jnp.where(FRAME_MASK, ERRORS, jnp.nan)), _errors())
 
 
-def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(UserError, match="needs weights of at least 0"):
-        ObjectiveConfig(l2=-1.0)
+@pytest.mark.parametrize("name", ["l2", "l1", "quantizer"])
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_of_at_least_0_is_refused(name: str, weight: float) -> None:
+    with pytest.raises(UserError, match=f"the objective's weight {name} {weight} must be a number of at least 0"):
+        ObjectiveConfig(**{name: weight})

@@ -47,6 +47,8 @@ TERMS = {
     "bsq": {"commitment": 0.25, "token_entropy": 0.1, "code_entropy": -0.1},
 }
 
+RESTART = {"restart": jax.random.key(0)}
+
 
 def _made(config: QuantizerConfig, shape: tuple[int, ...] = (3, 7, 8)) -> tuple[Any, Any, np.ndarray]:
     """A quantizer's `apply`, parameters, and features of some tokens."""
@@ -84,13 +86,24 @@ def test_every_index_has_a_code_of_its_own_and_every_code_its_index(kind: str) -
 
 @pytest.mark.parametrize("kind", QUANTIZERS)
 def test_the_gradient_passes_straight_through(kind: str) -> None:
-    """It is that of the output projection after the unquantized vectors, whatever the codes are."""
+    """It is that of the output projection after the vectors before they are quantized, whatever the codes are."""
     apply, params, features = _made(CONFIGS[kind], (5, 8))
     gradient = jax.jit(jax.grad(lambda features: jnp.sum(apply(params, features).features[:, 0])))(features)
-    assert (np.abs(gradient).sum(axis=1) > 0).all()
-    if kind == "lfq":
-        kernels = [params["params"][name]["kernel"] for name in ("into_code", "out_of_code")]
-        np.testing.assert_allclose(gradient, np.tile(kernels[0] @ kernels[1][:, 0], (5, 1)), rtol=1e-4, atol=1e-6)
+    kernels = [params["params"][name]["kernel"] for name in ("into_code", "out_of_code")]
+
+    def unquantized(features: jax.Array) -> jax.Array:
+        projected = features @ kernels[0]
+        if kind in ("cosine_vq", "cosine_vq_ema", "bsq"):
+            projected /= jnp.linalg.norm(projected, axis=-1, keepdims=True)
+        if kind == "fsq":
+            # Levels 4 and 5: half a range of 1.5 and 2 and a thousandth more, over 2 as codes; 4 are off centre by .5.
+            half_range = jnp.array([1.5, 2.0]) * 1.001
+            projected = jnp.tanh(projected + jnp.arctanh(jnp.array([0.5, 0.0]) / half_range)) * half_range / 2
+        return jnp.sum(projected @ kernels[1][:, 0])
+
+    expected = jax.jit(jax.grad(unquantized))(features)
+    assert (np.abs(expected).sum(axis=1) > 0).all()
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", QUANTIZERS)
@@ -109,11 +122,12 @@ def test_gradients_are_finite_for_features_of_any_size(kind: str) -> None:
 @pytest.mark.parametrize("kind", QUANTIZERS)
 def test_the_loss_is_the_weighted_sum_of_the_terms(kind: str) -> None:
     apply, params, features = _made(CONFIGS[kind])
-    quantized = apply(params, features)
+    quantized = apply(params, features, rngs=RESTART)
     assert set(quantized.terms) == set(TERMS[kind])
     total = sum(weight * float(quantized.terms[name]) for name, weight in TERMS[kind].items())
     np.testing.assert_allclose(quantized.loss, total, atol=1e-6)
     assert set(quantized.statistics) == ({"counts", "sums", "candidates"} if kind == "cosine_vq_ema" else set())
+    assert apply(params, features).statistics == {}
 
 
 @pytest.mark.parametrize("kind", QUANTIZERS)
@@ -350,7 +364,7 @@ def test_a_collapsed_codebook_comes_into_use() -> None:
 
     @jax.jit
     def step(codebook: jax.Array, averages: CodebookAverages, rng: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
-        quantized = apply({"params": {**params["params"], "codebook": codebook}}, features)
+        quantized = apply({"params": {**params["params"], "codebook": codebook}}, features, rngs={"restart": rng})
         new = update_codebook(config, codebook, averages, quantized.statistics, rng)
         return new, quantized.statistics["counts"], quantized.loss
 
@@ -432,9 +446,10 @@ def test_indices_out_of_range_are_refused(indices: np.ndarray, line: str) -> Non
     ("settings", "line"),
     [
         ({"kind": "vq"}, "quantizer 'vq' is unknown; known are cosine_vq, cosine_vq_ema, fsq, lfq, bsq"),
-        ({"kind": "fsq", "levels": (8, 1)}, "levels .* at least 2"),
-        ({"kind": "fsq", "levels": ()}, "levels .* at least 2"),
-        ({"kind": "fsq", "levels": (1024, 512)}, "fsq of 524288 codes .* from 2 to 262144"),
+        ({"kind": "fsq", "levels": (8, 1)}, "levels .* from 2 to 1000"),
+        ({"kind": "fsq", "levels": ()}, "levels .* from 2 to 1000"),
+        ({"kind": "fsq", "levels": (1001, 2)}, "levels .* from 2 to 1000"),
+        ({"kind": "fsq", "levels": (1000, 512)}, "fsq of 512000 codes .* from 2 to 262144"),
         ({"kind": "lfq", "bits": 19}, "lfq bits 19 must be from 1 to 18"),
         ({"kind": "bsq", "bits": 0}, "bsq bits 0 must be from 1 to 18"),
         ({"codes": 2**18 + 1}, "cosine_vq of 262145 codes"),
@@ -442,7 +457,7 @@ def test_indices_out_of_range_are_refused(indices: np.ndarray, line: str) -> Non
         ({"code_width": 0}, "of 0 features"),
         ({"commitment": -0.1}, "commitment -0.1 must be at least 0"),
         ({"entropy": math.nan}, "entropy nan must be"),
-        ({"temperature": 0.0}, "temperature 0.0 must be above 0"),
+        ({"temperature": -1.0}, "temperature -1.0 must be above 0"),
         ({"entropy_group": 0}, "entropy_group 0 at least 1"),
         ({"decay": 1.0}, "decay 1.0 .* below 1"),
         ({"restart": -1.0}, "restart -1.0 must be at least 0"),

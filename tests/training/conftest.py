@@ -7,7 +7,8 @@ import pytest
 
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.inference.testing import tiny_config
-from phenaki_jax.training.loop import DataConfig, Schedule, train
+from phenaki_jax.training.data_config import DataConfig
+from phenaki_jax.training.loop import Schedule, train
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner

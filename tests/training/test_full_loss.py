@@ -71,15 +71,14 @@ def test_a_hundred_steps_with_all_losses_stay_finite_and_teach_both_networks(dty
 
 
 _PAPER_STEP = """
-import functools, sys
-import jax, numpy as np
-from tests.training.test_full_loss import ALL_TERMS, paper_step
+import sys
+from tests.training.test_full_loss import paper_step
 paper_step(int(sys.argv[1]), sys.argv[2])
 """
 
 
 def paper_step(devices: int, out: str) -> None:
-    """A step of the paper's tokenizer, with all terms, on so many devices: what it learned goes to a file."""
+    """A step of the paper's tokenizer, with all terms, on so many devices: metrics and gradients go to a file."""
     model = CViViTConfig()
     adversarial = AdversarialConfig(DiscriminatorConfig(remat=True))
     learner = TokenizerLearner(model, perceptual=ALL_TERMS, adversarial=adversarial)
@@ -96,8 +95,9 @@ def paper_step(devices: int, out: str) -> None:
         step = jax.jit(functools.partial(state.train_step, learner, transform, config), donate_argnums=0)
         now, metrics = step(now, batch)
     found = {name: np.asarray(value) for name, value in metrics.compute().items()}
-    leaves = {str(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(now.params)}
-    np.savez(out, **found, **leaves)
+    # The parameters after a step of AdamW tell little but signs; its first moments are a tenth of the gradients.
+    leaves = {str(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(now.optimizer)}
+    np.savez(out, **found, **{name: leaf for name, leaf in leaves.items() if ".mu" in name})
 
 
 @pytest.mark.slow
@@ -113,6 +113,8 @@ def test_a_full_step_at_the_papers_size_is_the_same_on_eight_devices_as_on_one(t
         assert done.returncode == 0, done.stderr[-2000:]
         found.append(dict(np.load(out)))
     assert found[0].keys() == found[1].keys()
-    for name in found[0]:
-        assert np.isfinite(found[0][name]).all(), name
-        np.testing.assert_allclose(found[1][name], found[0][name], rtol=1e-4, atol=1e-4, err_msg=name)
+    assert sum(".mu" in name for name in found[0]) > 50
+    for name, one in found[0].items():
+        assert np.isfinite(one).all(), name
+        assert np.abs(one).max() > 0 or name == "discriminator_lecam", name
+        np.testing.assert_allclose(found[1][name], one, rtol=1e-4, atol=1e-4 * np.abs(one).max(), err_msg=name)

@@ -16,6 +16,7 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.tokenizer.adversarial import AdversarialConfig
 from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.training import checkpoints, loop
+from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
@@ -29,7 +30,7 @@ class Training:
     """A training but for what is trained, and where."""
 
     optimizer: OptimizerConfig
-    data: loop.DataConfig
+    data: DataConfig
     schedule: loop.Schedule
 
     def run(self, learner: Learner, workdir: Path, **options: Any) -> dict[str, float]:
@@ -43,7 +44,7 @@ class Training:
 
 
 @pytest.fixture
-def small(optimizer: OptimizerConfig, data: loop.DataConfig, schedule: loop.Schedule) -> Training:
+def small(optimizer: OptimizerConfig, data: DataConfig, schedule: loop.Schedule) -> Training:
     return Training(optimizer, data, schedule)
 
 
@@ -123,9 +124,9 @@ def test_another_configuration_is_refused(
     small: Training,
     tokenizer_workdir: Path,
 ) -> None:
-    model = dataclasses.replace(tokenizer_learner.model, mlp_width=32)
+    model = dataclasses.replace(tokenizer_learner.model, mlp_width=64)
     other = dataclasses.replace(tokenizer_learner, model=model)
-    with pytest.raises(UserError, match=r"tokenizer\.mlp_width = 16, not 32"):
+    with pytest.raises(UserError, match=r"tokenizer\.mlp_width = 32, not 64"):
         small.run(other, tokenizer_workdir)
 
 
@@ -272,7 +273,16 @@ def test_a_game_begins_with_a_tokenizer_trained_without_and_resumes_with_its_ave
     distances = [np.linalg.norm(head - heads[0]) for head in heads]
     assert 0 < distances[1] < distances[2]
     jax.tree.map(np.testing.assert_array_equal, average["discriminator"], last["discriminator"])
-    with pytest.raises(UserError, match="averaged = True, not False"):
+    other = dataclasses.replace(learner, adversarial=AdversarialConfig(DiscriminatorConfig(most_channels=8)))
+    same = dataclasses.replace(learner, adversarial=AdversarialConfig(DiscriminatorConfig(most_channels=4, remat=True)))
+    kept = [checkpoints.read_parameters_that_fit(tmp_path / "run", each.describe()) for each in (same, other)]
+    assert [sorted(each["params"]) for each in kept] == [["discriminator", "tokenizer"], ["tokenizer"]]
+    assert [sorted(each["statistics"]) for each in kept] == [["discriminator"], []]
+    no_learning = small.changed("optimizer", learning_rate=0.0).changed("schedule", steps=1)
+    no_learning.run(learner, tmp_path / "again", initial_workdir=str(tmp_path / "run"))
+    again = checkpoints.read_params(tmp_path / "again")["params"]
+    np.testing.assert_array_equal(again["tokenizer"]["first_head"], last["tokenizer"]["first_head"])
+    with pytest.raises(UserError, match="average_decay = 'above 0', not '0'"):
         small.run(learner, tmp_path / "run")
     with pytest.raises(UserError, match=r"discriminator = .*, not None"):
         small.run(tokenizer_learner, tmp_path / "run", **averaging)

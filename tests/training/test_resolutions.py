@@ -17,24 +17,25 @@ from phenaki_jax.data.tasks import OUTPUT_FEATURES
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import checkpoints, loop, train
+from phenaki_jax.training.data_config import DataConfig, ResolutionConfig
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 
-AT_64 = loop.ResolutionConfig(
+AT_64 = ResolutionConfig(
     "moving_shapes_joint_any_length_64", 64, 0.4, batch_size=4, eval_mixture="moving_shapes_video_text_64"
 )
 
 
 @pytest.fixture(scope="module")
-def two_sizes(data: loop.DataConfig) -> loop.DataConfig:
+def two_sizes(data: DataConfig) -> DataConfig:
     """Clips of 32 pixels, and of 64 in two of five steps."""
     prepare(data.data_dir, size=64, train_videos=12, test_videos=8, train_images=8, test_images=8)
     return dataclasses.replace(data, resolutions=(AT_64,))
 
 
-def changed(data: loop.DataConfig, **settings: Any) -> loop.DataConfig:
+def changed(data: DataConfig, **settings: Any) -> DataConfig:
     return dataclasses.replace(data, resolutions=(dataclasses.replace(AT_64, **settings),))
 
 
@@ -42,7 +43,7 @@ def changed(data: loop.DataConfig, **settings: Any) -> loop.DataConfig:
 def test_a_training_on_two_sizes_goes_on_from_a_checkpoint_as_if_nothing_had_been(
     tokenizer_learner: TokenizerLearner,
     optimizer: OptimizerConfig,
-    two_sizes: loop.DataConfig,
+    two_sizes: DataConfig,
     tmp_path: Path,
 ) -> None:
     """The first and the third of the four steps are of 64 pixels, so that both sizes come before and after it."""
@@ -63,7 +64,7 @@ def test_a_training_on_two_sizes_goes_on_from_a_checkpoint_as_if_nothing_had_bee
 
 
 def test_steps_are_divided_by_rate_and_every_size_has_an_order_of_its_own(
-    tokenizer_learner: TokenizerLearner, two_sizes: loop.DataConfig
+    tokenizer_learner: TokenizerLearner, two_sizes: DataConfig
 ) -> None:
     feed = two_sizes.train_feed(tokenizer_learner, MeshConfig().make(), seed=3)
     assert isinstance(feed, AlternatingFeed)
@@ -75,7 +76,7 @@ def test_steps_are_divided_by_rate_and_every_size_has_an_order_of_its_own(
 
 
 def test_a_size_is_evaluated_on_where_it_names_a_mixture_for_that(
-    tokenizer_learner: TokenizerLearner, two_sizes: loop.DataConfig
+    tokenizer_learner: TokenizerLearner, two_sizes: DataConfig
 ) -> None:
     mesh = MeshConfig().make()
     found = two_sizes.eval_feeds(tokenizer_learner, mesh, 0)
@@ -87,7 +88,7 @@ def test_a_size_is_evaluated_on_where_it_names_a_mixture_for_that(
 
 
 @pytest.fixture
-def at_36(data: loop.DataConfig) -> Iterator[loop.DataConfig]:
+def at_36(data: DataConfig) -> Iterator[DataConfig]:
     """Besides, black clips of 36 pixels, which are no multiple of the model's patch."""
 
     def black(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
@@ -100,7 +101,7 @@ def at_36(data: loop.DataConfig) -> Iterator[loop.DataConfig]:
 
     source = seqio.FunctionDataSource(black, splits=("train", "test"))
     seqio.TaskRegistry.add("black_36", source=source, preprocessors=[], output_features=OUTPUT_FEATURES)
-    yield dataclasses.replace(data, resolutions=(loop.ResolutionConfig("black_36", 36, 0.5, batch_size=4),))
+    yield dataclasses.replace(data, resolutions=(ResolutionConfig("black_36", 36, 0.5, batch_size=4),))
     seqio.TaskRegistry.remove("black_36")
 
 
@@ -125,7 +126,7 @@ def at_36(data: loop.DataConfig) -> Iterator[loop.DataConfig]:
 def test_a_resolution_that_cannot_be_is_told_before_the_first_step(
     tokenizer_learner: TokenizerLearner,
     optimizer: OptimizerConfig,
-    two_sizes: loop.DataConfig,
+    two_sizes: DataConfig,
     schedule: loop.Schedule,
     tmp_path: Path,
     settings: dict,
@@ -140,7 +141,7 @@ def test_a_resolution_that_cannot_be_is_told_before_the_first_step(
 def test_frames_that_the_patch_does_not_divide_are_told_before_the_first_step(
     tokenizer_learner: TokenizerLearner,
     optimizer: OptimizerConfig,
-    at_36: loop.DataConfig,
+    at_36: DataConfig,
     schedule: loop.Schedule,
     tmp_path: Path,
 ) -> None:
@@ -155,8 +156,8 @@ def test_a_rate_is_a_share_of_the_steps(rate: float) -> None:
         dataclasses.replace(AT_64, rate=rate)
 
 
-def test_resolutions_leave_steps_for_the_models_own(data: loop.DataConfig) -> None:
-    halves = tuple(loop.ResolutionConfig(f"of_{size}", size, 0.5, batch_size=4) for size in (48, 64))
+def test_resolutions_leave_steps_for_the_models_own(data: DataConfig) -> None:
+    halves = tuple(ResolutionConfig(f"of_{size}", size, 0.5, batch_size=4) for size in (48, 64))
     with pytest.raises(
         UserError, match=r"resolutions that take 1 of the steps, .* some are left for moving_shapes_joint"
     ):

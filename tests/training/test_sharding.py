@@ -17,7 +17,7 @@ from phenaki_jax.training.sharding import MESH_AXES, MeshConfig, batch_sharding,
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
-GAME = AdversarialConfig(DiscriminatorConfig(most_channels=8), lecam=0.1, adaptive=True)
+GAME = AdversarialConfig(DiscriminatorConfig(most_channels=8), lecam=0.1, adaptive=True, start=1, discriminator_start=1)
 LEARNER = TokenizerLearner(tiny_config().tokenizer, adversarial=GAME)
 STEP = state_lib.StepConfig(microbatches=2, average_decay=0.9)
 

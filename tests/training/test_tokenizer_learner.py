@@ -14,9 +14,11 @@ import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.testing import random_params
+from phenaki_jax.layers import pixels
 from phenaki_jax.tokenizer.adversarial import AdversarialConfig
 from phenaki_jax.tokenizer.config import QuantizerConfig
-from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
+from phenaki_jax.tokenizer.discriminator import Discriminator, DiscriminatorConfig
+from phenaki_jax.tokenizer.objective import ObjectiveConfig
 from phenaki_jax.tokenizer.perceptual import PerceptualConfig
 from phenaki_jax.training import sharding, state
 from phenaki_jax.training.learner import Given, Learned
@@ -27,12 +29,16 @@ OPTIMIZER = OptimizerConfig(warmup_steps=0, decay_steps=100, learning_rate=1e-3)
 SMALL = DiscriminatorConfig(most_channels=8)
 
 
+def _params(learner: TokenizerLearner) -> dict:
+    return jax.jit(lambda: nn.unbox(learner.init_params(jax.random.key(0))))()
+
+
 def _given(learner: TokenizerLearner, step: int = 0, frozen: Any = None) -> Given:
     return Given(frozen or {}, learner.initial_statistics(), jnp.int32(step), jax.random.key(0))
 
 
 def _learn(learner: TokenizerLearner, batch: dict, step: int = 0, frozen: Any = None) -> Learned:
-    params = nn.unbox(learner.init_params(jax.random.key(0)))
+    params = _params(learner)
     return jax.jit(learner.learn)(params, batch, _given(learner, step, frozen))
 
 
@@ -108,7 +114,9 @@ def test_both_networks_learn_from_a_batch_and_padding_teaches_neither(
         norms = jax.tree.map(lambda leaf: float(jnp.linalg.norm(leaf)), learned.gradients[name])
         assert all(np.isfinite(norm) for norm in jax.tree.leaves(norms))
         assert optax.tree.norm(learned.gradients[name]) > 0
-    assert 0 <= float(learned.outputs["discriminator_accuracy"][0]) <= 1
+    accuracy, weight = learned.outputs["discriminator_accuracy"]
+    assert float(weight) == 7 + 5 + 3 + 1
+    assert 0 <= float(accuracy / weight) <= 1
     again = _learn(learner, _with_other_padding(batch))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), again, learned)
 
@@ -119,13 +127,46 @@ def test_the_tokenizer_does_not_feel_the_discriminator_before_the_start(
     adversarial = AdversarialConfig(SMALL, discriminator_start=2, start=5)
     learner = dataclasses.replace(tokenizer_learner, adversarial=adversarial)
     learn = jax.jit(learner.learn)
-    params = nn.unbox(learner.init_params(jax.random.key(0)))
-    gradients = {step: learn(params, batch, _given(learner, step)).gradients for step in (1, 2, 5)}
+    params = _params(learner)
+    learned = {step: learn(params, batch, _given(learner, step)) for step in (1, 2, 5)}
+    gradients = {step: each.gradients for step, each in learned.items()}
     heads = [gradients[step]["tokenizer"]["first_head"] for step in (1, 2, 5)]
     np.testing.assert_array_equal(heads[0], heads[1])
     assert not np.allclose(heads[2], heads[0], rtol=1e-3)
     assert optax.tree.norm(gradients[1]["discriminator"]) == 0
     assert optax.tree.norm(gradients[2]["discriminator"]) > 0
+    # What has not begun is not told of.
+    assert [float(learned[step].outputs["logits_real"][1]) for step in (1, 2)] == [0, 7 + 5 + 3 + 1]
+
+
+def test_a_discriminator_sees_frames_of_another_size_at_its_own(
+    tokenizer_learner: TokenizerLearner, batch: dict
+) -> None:
+    learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL, r1=0.0))
+    params = _params(learner)
+    small = {"video": batch["video"][:2, :3, :16, :24], "frame_mask": jnp.ones((2, 3), bool)}
+    logits, weight = jax.jit(learner.learn)(params, small, _given(learner)).outputs["logits_real"]
+    scaled = jax.image.resize(pixels.to_float(small["video"]), (2, 3, 32, 32, 3), "linear")
+    judge = jax.jit(Discriminator(SMALL).apply)
+    expected = judge({"params": params["discriminator"]}, scaled, small["frame_mask"])
+    np.testing.assert_allclose(logits / weight, jnp.mean(expected.values), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_penalties_of_some_steps_are_a_mean_of_these(tokenizer_learner: TokenizerLearner, batch: dict) -> None:
+    learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL, r1_every=2))
+    learn = jax.jit(learner.learn)
+    params = _params(learner)
+    due, none = (learn(params, batch, _given(learner, step)).outputs["discriminator_r1"] for step in (2, 3))
+    every = dataclasses.replace(learner, adversarial=AdversarialConfig(SMALL))
+    penalty, weight = jax.jit(every.learn)(params, batch, _given(every, 2)).outputs["discriminator_r1"]
+    np.testing.assert_allclose(due[0] / due[1], penalty / weight, rtol=1e-5)
+    assert [float(each) for each in none] == [0, 0]
+
+
+def _spec(learner: TokenizerLearner, transform: optax.GradientTransformation) -> state.TrainState:
+    """The spec of a state without averages, on all devices."""
+    return state.state_spec(learner, transform, sharding.MeshConfig().make(), "data_parallel", state.StepConfig())
 
 
 def _state(learner: TokenizerLearner, config: state.StepConfig) -> tuple[Callable, state.TrainState]:
@@ -136,13 +177,19 @@ def _state(learner: TokenizerLearner, config: state.StepConfig) -> tuple[Callabl
     return step, state.initial_state(learner, transform, 0, spec)
 
 
-def test_a_batch_in_parts_teaches_what_the_whole_does(tokenizer_learner: TokenizerLearner, batch: dict) -> None:
-    """Clips of one length weigh alike in every part."""
-    learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL))
-    whole = {**batch, "frame_mask": jnp.ones_like(batch["frame_mask"])}
-    params = nn.unbox(learner.init_params(jax.random.key(0)))
+@pytest.mark.parametrize("lengths", ["equal", "different"])
+def test_a_batch_in_parts_teaches_what_the_whole_does(
+    tokenizer_learner: TokenizerLearner, batch: dict, lengths: str
+) -> None:
+    """Where lengths differ, the terms of pixels and of frames' logits do, as they are means over frames."""
+    learner = dataclasses.replace(tokenizer_learner, adversarial=AdversarialConfig(SMALL, r1=0.0))
+    if lengths == "equal":
+        batch = {**batch, "frame_mask": jnp.ones_like(batch["frame_mask"])}
+    else:
+        learner = dataclasses.replace(learner, objective=ObjectiveConfig(quantizer=0.0))
+    params = _params(learner)
     learn = functools.partial(state._learn, learner)
-    once, parts = (jax.jit(functools.partial(learn, count))(params, whole, _given(learner)) for count in (1, 2))
+    once, parts = (jax.jit(functools.partial(learn, count))(params, batch, _given(learner)) for count in (1, 2))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), parts.gradients, once.gradients)
     assert float(parts.outputs["psnr"][1]) == 4
     np.testing.assert_allclose(parts.outputs["psnr"][0], once.outputs["psnr"][0], rtol=1e-5)
@@ -176,7 +223,13 @@ def test_a_codebook_of_averages_moves_to_its_tokens_and_not_by_the_optimizer(
     assert 0 < used.sum() < 16
     np.testing.assert_allclose(codebooks[0][~used], codebooks[1][~used], rtol=1e-5)
     assert (np.abs(codebooks[0] - codebooks[1])[used].sum(axis=1) > 1e-3).all()
-    assert float(after.statistics["codebook"].counts.sum()) > 0
+    assert float(after.statistics["tokenizer"].counts.sum()) > 0
+    transform = learner.transform(OPTIMIZER, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    # As they are read from a checkpoint: named tuples as dicts.
+    averages = {"counts": after.statistics["tokenizer"].counts, "sums": after.statistics["tokenizer"].sums}
+    saved = {"params": after.params, "statistics": {"tokenizer": averages}, "frozen": {}}
+    again = state.initial_state(learner, transform, 1, _spec(learner, transform), saved)
+    jax.tree.map(np.testing.assert_array_equal, again.statistics, after.statistics)
 
 
 def test_perceptual_terms_of_equal_videos_are_zero_and_of_others_pull(
@@ -190,19 +243,37 @@ def test_perceptual_terms_of_equal_videos_are_zero_and_of_others_pull(
     video = batch["video"][:2, :3].astype(jnp.float32) / 127.5 - 1
     mask = jnp.array([[True, True, True], [True, False, False]])
     looks = jax.jit(jax.grad(learner._looks, has_aux=True))
-    slope, outputs = looks(video, video, mask, frozen)
+    slope, (means, _) = looks(video, video, mask, frozen)
     for name in ("image_perceptual", "video_perceptual"):
-        assert float(outputs[name][0]) == pytest.approx(0, abs=1e-6)
-    slope, outputs = looks(-video, video, mask, frozen)
-    assert all(float(outputs[name][0]) > 0 for name in ("image_perceptual", "video_perceptual"))
+        assert float(means[name]) == pytest.approx(0, abs=1e-6)
+    slope, (means, _) = looks(-video, video, mask, frozen)
+    assert all(float(means[name]) > 0 for name in ("image_perceptual", "video_perceptual"))
     assert np.isfinite(slope).all()
     np.testing.assert_array_equal(slope[1, 1:], 0.0)
+
+
+def test_perceptual_networks_are_read_anew_and_no_part_of_a_checkpoint(tokenizer_learner: TokenizerLearner) -> None:
+    """So a run may begin with the parameters of one that had none, or others."""
+    perceptual = PerceptualConfig(image=0.1, vgg16_file="random", lpips_file="random")
+    learner = dataclasses.replace(tokenizer_learner, perceptual=perceptual)
+    transform = optax.identity()
+    spec = _spec(learner, transform)
+    assert set(spec.frozen) == {"lpips"}
+    assert state.without_frozen(learner, spec).frozen == {}
+    begun = {"params": random_params(learner.model), "statistics": {}, "frozen": {}}
+    assert set(state.initial_state(learner, transform, 0, spec, begun).frozen) == {"lpips"}
 
 
 def test_a_missing_network_says_where_it_comes_from_and_how_to_do_without(tokenizer_learner: TokenizerLearner) -> None:
     learner = dataclasses.replace(tokenizer_learner, perceptual=PerceptualConfig(video=1.0, i3d_file="nowhere.pt"))
     with pytest.raises(UserError, match=r"nowhere\.pt.*http.*PerceptualConfig\.video to 0"):
         learner.load_frozen()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8", "float16"])
+def test_a_type_that_nothing_is_trained_in_is_refused(tokenizer_learner: TokenizerLearner, dtype: str) -> None:
+    with pytest.raises(UserError, match=f"found dtype '{dtype}', expected 'float32', or 'bfloat16'"):
+        dataclasses.replace(tokenizer_learner, dtype=dtype)
 
 
 def test_an_optimizer_of_a_discriminator_that_is_not_there_is_refused(tokenizer_learner: TokenizerLearner) -> None:

@@ -1,15 +1,20 @@
 """Run files: what is wrong in them, or in what is set over them, is told in one line."""
 
+import math
 from pathlib import Path
 
 import gin
+import jax
 import pytest
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.inference.parameters import init_params
+from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.training import train
 
 TOKENIZER = "gin_configs/runs/shapes_tokenizer.gin"
-RUNS = sorted(Path(__file__).parents[2].glob("gin_configs/runs/*.gin"))
+ROOT = Path(__file__).parents[2]
+RUNS = sorted(ROOT.glob("gin_configs/runs/*.gin"))
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
@@ -21,6 +26,24 @@ def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFi
         bindings.append("MIXTURE='clips'")
     train.run([str(file)], bindings, "workdir", dry_run=True)
     assert "parameters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "parameters"),
+    [
+        ("cvivit_paper", {"frames": 11, "frame_size": 128, "patch": 8, "temporal_window": 6}, 51_235_360),
+        ("cvivit_bair", {"frames": 17, "frame_size": 64, "patch": 4, "temporal_window": 9}, 88_554_016),
+        ("cvivit_kinetics600", {"frames": 17, "frame_size": 64, "patch": 8, "temporal_window": 9}, 101_583_392),
+    ],
+)
+def test_models_of_the_paper_have_its_sizes(name: str, sizes: dict[str, int], parameters: int) -> None:
+    gin.clear_config()
+    gin.add_config_file_search_path(str(ROOT))
+    gin.parse_config_file(f"gin_configs/models/{name}.gin")
+    config = CViViTConfig(**gin.get_bindings(CViViTConfig))
+    assert {size: getattr(config, size) for size in sizes} == sizes
+    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == parameters
 
 
 def test_bindings_go_over_files() -> None:

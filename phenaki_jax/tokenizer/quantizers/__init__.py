@@ -4,7 +4,7 @@ from phenaki_jax.tokenizer.config import QuantizerConfig
 from phenaki_jax.tokenizer.quantizers.binary import BinaryQuantizer
 from phenaki_jax.tokenizer.quantizers.cosine_vq import CosineVQ
 from phenaki_jax.tokenizer.quantizers.fsq import FSQ
-from phenaki_jax.tokenizer.quantizers.indices import check_indices, join_index, split_index
+from phenaki_jax.tokenizer.quantizers.indices import check_indices, check_tokens, join_index, split_index
 from phenaki_jax.tokenizer.quantizers.moving_averages import CodebookAverages, initial_averages, update_codebook
 from phenaki_jax.tokenizer.quantizers.quantizer import Quantized, Quantizer
 
@@ -16,6 +16,7 @@ __all__ = [
     "Quantized",
     "Quantizer",
     "check_indices",
+    "check_tokens",
     "initial_averages",
     "join_index",
     "make_quantizer",

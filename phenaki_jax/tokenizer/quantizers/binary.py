@@ -36,7 +36,7 @@ class BinaryQuantizer(Quantizer):
         codes = self.codes(indices)
         distance = jnp.sum((projected - codes) ** 2, axis=-1) / (config.bits * self._value() ** 2)
         # A code's squared distance has 4 * value * projected more where a bit is off than where it is on.
-        logits = projected * (4 * self._value() / config.temperature)
+        logits = projected * (4 * self._value() / config.entropy_temperature)
         terms = {
             "commitment": mean_over_valid(distance, valid),
             "token_entropy": mean_over_valid(jnp.sum(bit_entropy(logits), axis=-1), valid),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from phenaki_jax.tokenizer.quantizers.quantizer import Quantized, Quantizer
+from phenaki_jax.tokenizer.quantizers.indices import join_index, split_index
+from phenaki_jax.tokenizer.quantizers.quantizer import Quantized, Quantizer, straight_through
 
 
 class FSQ(Quantizer):
@@ -16,23 +15,19 @@ class FSQ(Quantizer):
     def __call__(self, features: Float[Array, "*batch width"], valid: Bool[Array, "*batch"] | None = None) -> Quantized:
         """Rounds each token's bounded projection to its levels."""
         bounded = self._bound(self.into_code(features.astype(jnp.float32)))
-        rounded = bounded + jax.lax.stop_gradient(jnp.round(bounded) - bounded)
-        codes = rounded / self._half()
+        codes = straight_through(bounded, jnp.round(bounded)) / self._half()
         return Quantized(self.out_of_code(codes), self.indices(codes), jnp.zeros(()), {}, {})
 
     def codes(self, indices: Int[Array, "*batch"]) -> Float[Array, "*batch dimensions"]:
         """The levels of indices."""
-        digits = (indices[..., None] // self._bases()) % jnp.asarray(self.config.levels, jnp.int32)
+        digits = split_index(self.config, indices)
         return (digits.astype(jnp.float32) - self._half()) / self._half()
 
     def indices(self, codes: Float[Array, "*batch dimensions"]) -> Int[Array, "*batch"]:
         """The indices of levels, rounded to the nearest there are."""
         highest = jnp.asarray(self.config.levels, jnp.int32) - 1
         digits = jnp.round(codes * self._half() + self._half()).astype(jnp.int32)
-        return jnp.sum(jnp.clip(digits, 0, highest) * self._bases(), axis=-1)
-
-    def _bases(self) -> Int[Array, " dimensions"]:
-        return jnp.asarray(np.cumprod([1, *self.config.levels[:-1]]), jnp.int32)
+        return join_index(self.config, jnp.clip(digits, 0, highest))
 
     def _half(self) -> Float[Array, " dimensions"]:
         return jnp.floor(jnp.asarray(self.config.levels, jnp.float32) / 2)

@@ -26,6 +26,20 @@ def check_indices(config: QuantizerConfig, indices: np.ndarray) -> None:
         )
 
 
+def check_tokens(config: QuantizerConfig, tokens: np.ndarray) -> None:
+    """Refuses what is no batch of videos in tokens [batch, times, rows, columns] of this config.
+
+    Raises:
+      UserError: names the shape, type or range found and the one expected.
+    """
+    if tokens.ndim != 4 or not tokens.size:
+        raise UserError(
+            f"found tokens of shape {list(tokens.shape)}, expected [batch, times, rows, columns] of at least 1 each; "
+            "give tokens as encode returns them, those of one video as tokens[None]"
+        )
+    check_indices(config, tokens)
+
+
 def split_index(config: QuantizerConfig, indices: Int[Array, "*batch"]) -> Int[Array, "*batch factors"]:
     """The digit of each index for each of `config.factors`, of which the first changes fastest."""
     return (indices[..., None] // _bases(config)) % jnp.asarray(config.factors, jnp.int32)

@@ -1,0 +1,137 @@
+"""What a training is trained and evaluated on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jax.sharding import Mesh
+
+from phenaki_jax.data.alternation import AlternatingFeed
+from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
+from phenaki_jax.errors import UserError, check_types
+from phenaki_jax.training.learner import Learner
+from phenaki_jax.training.sharding import batch_sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolutionConfig:
+    """Batches of one frame size, of which a training may have several.
+
+    Attributes:
+      mixture: name of a seqio mixture or task to train on, whose frames have this size.
+      frame_size: their side in pixels, a multiple of the model's patch.
+      rate: share of the steps that take such a batch, above 0 and at most 1.
+      batch_size: examples of such a step, over all devices.
+      eval_mixture: the one whose test split is evaluated on; none where empty.
+    """
+
+    mixture: str
+    frame_size: int
+    rate: float
+    batch_size: int
+    eval_mixture: str = ""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 < self.rate <= 1:
+            raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
+
+    def feed(self, learner: Learner, mesh: Mesh, data_dir: str, seed: int, *, train: bool) -> MixtureFeed:
+        """The feed of training examples, endless and shuffled, or of test examples, in order and once.
+
+        Raises:
+          UserError: there is no such mixture, or its videos have other frames.
+        """
+        feed = make_feed(
+            mixture=self.mixture if train else self.eval_mixture,
+            split="train" if train else "test",
+            batch_size=self.batch_size,
+            frames=learner.frames,
+            temporal_patch=learner.temporal_patch,
+            text_length=learner.text_length,
+            converter=learner.converter,
+            seed=seed,
+            sharding=batch_sharding(mesh),
+            data_dir=data_dir,
+            shuffle=train,
+            repeat=train,
+        )
+        _check_videos(feed, (learner.frames, self.frame_size, self.frame_size, 3))
+        return feed
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+      mixture: name of a seqio mixture or task to train on, whose frames have the learner's size.
+      eval_mixture: the one whose test split is evaluated on.
+      data_dir: folder of the TFDS datasets.
+      batch_size: examples of a step, over all devices.
+      resolutions: what else is trained on, at other frame sizes. Each takes its rate of the steps, and `mixture` the
+        rest. Metrics of their evaluations end in the size, as in "loss_64px".
+    """
+
+    mixture: str
+    eval_mixture: str
+    data_dir: str
+    batch_size: int
+    resolutions: tuple[ResolutionConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(each, ResolutionConfig) for each in self.resolutions):
+            raise UserError(f"found resolutions {self.resolutions!r}, expected a tuple of ResolutionConfig")
+        taken = sum(each.rate for each in self.resolutions)
+        if taken >= 1:
+            raise UserError(
+                f"found resolutions that take {taken:g} of the steps, expected less than 1, so that some are left for "
+                f"{self.mixture}: lower their rates"
+            )
+
+    def train_feed(self, learner: Learner, mesh: Mesh, seed: int) -> Feed:
+        """The feed of training examples, endless and shuffled, of one frame size in each batch.
+
+        Raises:
+          UserError: a mixture that is not there, or whose videos are not what is said of it.
+        """
+        sizes = self._sizes(learner)
+        # Each with a seed of its own: what is drawn at several sizes would come in the same order at each.
+        feeds = [
+            size.feed(learner, mesh, self.data_dir, (seed + index) % 2**31, train=True)
+            for index, size in enumerate(sizes)
+        ]
+        return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
+
+    def eval_feeds(self, learner: Learner, mesh: Mesh, seed: int) -> dict[str, MixtureFeed]:
+        """Feeds of test examples, in order and once, by what the names of their metrics end in.
+
+        Raises:
+          UserError: as `train_feed`.
+        """
+        first, *others = self._sizes(learner)
+        named = {"": first, **{f"_{size.frame_size}px": size for size in others if size.eval_mixture}}
+        return {ending: size.feed(learner, mesh, self.data_dir, seed, train=False) for ending, size in named.items()}
+
+    def _sizes(self, learner: Learner) -> list[ResolutionConfig]:
+        rate = 1.0 - sum(each.rate for each in self.resolutions)
+        own = ResolutionConfig(self.mixture, learner.frame_size, rate, self.batch_size, self.eval_mixture)
+        sizes = [own, *self.resolutions]
+        seen = [size.frame_size for size in sizes]
+        if twice := [size for size in seen if seen.count(size) > 1]:
+            raise UserError(
+                f"found two resolutions of {twice[0]} pixels, expected sizes that differ, the model's "
+                f"{learner.frame_size} among them: put mixtures of one size into one mixture"
+            )
+        return sizes
+
+
+def _check_videos(feed: MixtureFeed, wanted: tuple[int, int, int, int]) -> None:
+    found = feed.batch_spec["video"]
+    if found.shape[1:] != wanted or found.dtype != np.uint8:
+        raise UserError(
+            f"the videos of {feed.settings.mixture} are {found.dtype} {list(found.shape[1:])}, expected uint8 "
+            f"{list(wanted)} [frames, height, width, colours]: name a mixture of that size, or change frames or "
+            "frame_size"
+        )
