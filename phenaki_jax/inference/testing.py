@@ -45,9 +45,9 @@ def tiny_metadata() -> ModelMetadata:
 
 def random_params(config: PhenakiConfig | CViViTConfig, seed: int = 0) -> dict[str, Any]:
     """Untrained parameters as NumPy arrays."""
-    return jax.tree.map(np.asarray, _random_params(config, seed))
+    return jax.tree.map(np.asarray, _random_params(config, jax.random.key(seed)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _random_params(config: PhenakiConfig | CViViTConfig, seed: int) -> dict[str, Any]:
-    return nn.unbox(init_params(config, jax.random.key(seed)))
+def _random_params(config: PhenakiConfig | CViViTConfig, rng: jax.Array) -> dict[str, Any]:
+    return nn.unbox(init_params(config, rng))
