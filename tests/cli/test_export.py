@@ -22,6 +22,7 @@ def test_a_transformers_training_becomes_a_whole_model(
         "workdir": str(transformer_workdir),
         "step": 7,
         "kind": "transformer",
+        "format": 2,
         "phenaki_jax": "0.1.0",
     }
 
