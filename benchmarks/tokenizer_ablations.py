@@ -47,7 +47,9 @@ from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 
 # About as many codes in each.
+_NO_RESTART = "cosine_vq without restart"
 _QUANTIZERS = {
+    _NO_RESTART: QuantizerConfig("cosine_vq", codes=625, code_width=16, restart=0.0),
     "cosine_vq": QuantizerConfig("cosine_vq", codes=625, code_width=16),
     "cosine_vq_ema": QuantizerConfig("cosine_vq_ema", codes=625, code_width=16),
     "fsq": QuantizerConfig("fsq", levels=(5, 5, 5, 5)),
@@ -179,7 +181,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("ablations"), help="folder of data and table")
     parser.add_argument("--steps", type=int, default=300, help="of every training (default: 300)")
     for name, choices in (("quantizers", _QUANTIZERS), ("losses", _LOSSES), ("positions", POSITIONS)):
-        parser.add_argument(f"--{name}", nargs="+", choices=list(choices), default=list(choices))
+        most = [choice for choice in choices if choice != _NO_RESTART]
+        parser.add_argument(f"--{name}", nargs="+", choices=list(choices), default=most, help="default: %(default)s")
     return parser.parse_args()
 
 

@@ -26,11 +26,15 @@ hypothesis.settings.load_profile("repeatable")
 
 # Elsewhere optax and clu run, whose own arithmetic mixes types.
 ROOMS_OF_STRICT_PROMOTION = {"layers", "features", "text", "tokenizer", "transformer", "inference"}
+# What is tested here goes on around a step, whose kernels the rooms below test as users compile them.
+ROOMS_COMPILED_QUICKLY = {"training", "cli"}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Implicit promotion of dtypes is an error in the rooms where all arithmetic is ours, fixtures included."""
     room = item.path.relative_to(TESTS).parts[0]
+    quickly = room in ROOMS_COMPILED_QUICKLY and item.get_closest_marker("slow") is None
+    jax.config.update("jax_disable_most_optimizations", quickly)
     with jax.numpy_dtype_promotion("strict" if room in ROOMS_OF_STRICT_PROMOTION else "standard"):
         return (yield)

@@ -38,10 +38,11 @@ class QuantizerConfig:
         .01 for lfq (MAGVIT-v2) and 1 for bsq (BSQ-ViT's released settings).
       entropy_group: bits that the average token's entropy is taken over at once. From `bits` on it is exact; with fewer
         it is the sum over groups as if they were independent, which costs less (BSQ-ViT: 9).
-      decay: of the moving averages of cosine_vq_ema (VQ-VAE, arXiv 1711.00937, appendix A; SoundStream, arXiv
+      decay: of the moving averages of both (VQ-VAE, arXiv 1711.00937, appendix A; SoundStream, arXiv
         2107.03312, section III-C).
-      restart: a code of cosine_vq_ema that is used less than this share of the mean use begins anew as a token of the
-        batch (as in SoundStream, whose threshold is an absolute one); 0 for never.
+      restart: a code of cosine_vq or cosine_vq_ema whose moving average of use is below this share of the mean begins
+        anew as a token of the batch, most codes so at the first step (as in SoundStream, whose threshold is an absolute
+        one, and for codes trained by gradient in arXiv 2307.15139); 0 for never.
 
     Raises:
       UserError: an unknown kind, or a size or weight that it cannot have.
@@ -96,6 +97,11 @@ class QuantizerConfig:
         if self.kind == "fsq":
             return len(self.levels)
         return self.bits if self.kind in ("lfq", "bsq") else self.code_width
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `update_codebook` has something to do after a step."""
+        return self.kind == "cosine_vq_ema" or (self.kind == "cosine_vq" and self.restart > 0)
 
     @property
     def entropy_temperature(self) -> float:

@@ -109,7 +109,7 @@ def _of_codes(values: dict[str, float], codebook_size: int) -> list[str]:
     return [
         f"codebook_perplexity {perplexity:.3g}, codebook_usage {usage:.2g} of {codebook_size} codes: a few codes carry "
         "nearly all tokens (collapse). Normal in the first hundreds of steps; later try a longer warmup_steps, a lower "
-        "learning_rate, or a quantizer that does not collapse: kind fsq, or cosine_vq_ema, which restarts dead codes"
+        "learning_rate, or a quantizer that does not collapse: kind fsq, or cosine_vq with its restart above 0"
     ]
 
 

@@ -107,7 +107,7 @@ class TokenizerLearner:
     def initial_statistics(self) -> dict[str, Any]:
         """Averages of a codebook ("tokenizer") and of logits ("discriminator"), where they are asked for."""
         statistics: dict[str, Any] = {}
-        if self.model.quantizer.kind == "cosine_vq_ema":
+        if self.model.quantizer.is_settled:
             statistics["tokenizer"] = quantizers.initial_averages(self.model.quantizer)
         if self.adversarial is not None:
             statistics["discriminator"] = adversarial_lib.initial_lecam()
@@ -171,18 +171,19 @@ class TokenizerLearner:
             observed["discriminator"] = play.lecam
             outputs |= play.outputs
             outputs["loss"] = (outputs["loss"][0] + outputs["adversarial_loss"][0], weight)
-        if self.model.quantizer.kind == "cosine_vq_ema":
+        if self.model.quantizer.is_settled:
             observed["tokenizer"] = quantized.statistics
         (gradients["tokenizer"],) = pull((slope, jnp.asarray(self.objective.quantizer, jnp.float32)))
         return Learned({name: gradients[name] for name in params}, weight, outputs, observed)
 
     def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
-        """Brings a codebook of moving averages, and the averages of logits, forward."""
+        """Brings a codebook of moving averages forward, restarts codes, and brings the averages of logits forward."""
         statistics = dict(given.statistics)
         if "tokenizer" in observed:
+            by_averages = self.model.quantizer.kind == "cosine_vq_ema"
             codebook, statistics["tokenizer"] = quantizers.update_codebook(
                 self.model.quantizer,
-                before["tokenizer"]["quantizer"]["codebook"],
+                (before if by_averages else after)["tokenizer"]["quantizer"]["codebook"],
                 statistics["tokenizer"],
                 observed["tokenizer"],
                 given.rng,

@@ -126,7 +126,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms(kind: str) -> None:
     assert set(quantized.terms) == set(TERMS[kind])
     total = sum(weight * float(quantized.terms[name]) for name, weight in TERMS[kind].items())
     np.testing.assert_allclose(quantized.loss, total, atol=1e-6)
-    assert set(quantized.statistics) == ({"counts", "sums", "candidates"} if kind == "cosine_vq_ema" else set())
+    assert set(quantized.statistics) == ({"counts", "sums", "candidates"} if "cosine" in kind else set())
     assert apply(params, features).statistics == {}
 
 
@@ -301,6 +301,20 @@ def test_a_code_that_is_seldom_taken_begins_anew_as_a_token_with_the_mean_count(
         np.testing.assert_allclose(averages.counts, [8.0, 0.5])
 
 
+def test_a_code_trained_by_gradient_is_moved_only_to_begin_anew_and_keeps_its_length() -> None:
+    """Counts as above: code 0 stays where the optimizer left it, code 1 points to the token."""
+    config = dataclasses.replace(PAIR, kind="cosine_vq")
+    before = CodebookAverages(np.array([8.0, 1.0], np.float32), np.array([[8.0, 0.0], [0.0, 1.0]], np.float32))
+    codebook, averages = _update(config, 3 * AXES, before, _all_take_the_first([0.6, -0.8]), RNG)
+    np.testing.assert_allclose(codebook, [[3.0, 0.0], [1.8, -2.4]], rtol=1e-6)
+    np.testing.assert_allclose(averages.counts, [8.0, 4.25])
+    assert config.is_settled
+    without = dataclasses.replace(config, restart=0.0)
+    assert not without.is_settled
+    apply, params, features = _made(without, (3, 2))
+    assert apply(params, features, rngs=RESTART).statistics == {}
+
+
 def test_a_step_without_tokens_changes_no_code() -> None:
     nothing = jax.tree.map(np.zeros_like, _all_take_the_first([1.0, 0.0]))
     for averages in (initial_averages(PAIR), CodebookAverages(np.array([9.0, 0.0], np.float32), AXES)):
@@ -354,9 +368,10 @@ def test_the_averaged_codebook_has_no_gradient_and_no_term_of_the_loss() -> None
     assert (gradient["into_code"]["kernel"] != 0).any()
 
 
-def test_a_collapsed_codebook_comes_into_use() -> None:
+@pytest.mark.parametrize("kind", ["cosine_vq", "cosine_vq_ema"])
+def test_a_collapsed_codebook_comes_into_use(kind: str) -> None:
     """All codes alike at first, of which one takes everything; in ten steps each takes about its share."""
-    config = dataclasses.replace(CONFIGS["cosine_vq_ema"], decay=0.9)
+    config = dataclasses.replace(CONFIGS[kind], decay=0.9)
     apply, params, features = _made(config, (400, 8))
     params["params"]["codebook"] = np.ones((32, 4), np.float32)
     assert len(np.unique(apply(params, features).indices)) == 1

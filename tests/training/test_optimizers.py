@@ -19,12 +19,12 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 def test_muon_makes_every_direction_of_a_kernel_move_alike_and_leaves_the_rest_to_adam() -> None:
     learner = TokenizerLearner(tiny_config().tokenizer)
-    boxed = learner.init_params(jax.random.key(0))
+    boxed = jax.jit(learner.init_params)(jax.random.key(0))
     config = OptimizerConfig("muon", learning_rate=1.0, warmup_steps=0, decay_steps=10, clip=1e9, weight_decay=0.0)
     transform = config.make(jax.eval_shape(learner.init_params, jax.random.key(0)))
     params = nn.unbox(boxed)
     gradients = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape) ** 3, params)
-    updates, _ = transform.update(gradients, transform.init(params), params)
+    updates, _ = jax.jit(transform.update)(gradients, transform.init(params), params)
     seen = {"kernel": 0, "other": 0}
     for path, update in jax.tree_util.tree_leaves_with_path(updates):
         name = jax.tree_util.keystr(path)

@@ -34,7 +34,7 @@ def test_nothing_is_told_of_a_discriminator_that_has_not_begun() -> None:
 @pytest.mark.parametrize(
     ("found", "told", "tried"),
     [
-        ({"codebook_perplexity": 3.0}, "codebook_perplexity 3, codebook_usage 0.5 of 625 codes", "cosine_vq_ema"),
+        ({"codebook_perplexity": 3.0}, "codebook_perplexity 3, codebook_usage 0.5 of 625 codes", "restart above 0"),
         ({"frame_error_00": 0.03}, "frame_error_00 0.03 against 0.01 of later frames", "tied_stems"),
         ({"frame_error_02": 0.05}, "frame_error_02 0.05 against 0.009 in the middle", "temporal_window"),
         ({"gradient_norm_first_stem": 1e-3}, "gradient_norm_first_stem 0.001", "images in the mixture"),

@@ -232,6 +232,24 @@ def test_a_codebook_of_averages_moves_to_its_tokens_and_not_by_the_optimizer(
     jax.tree.map(np.testing.assert_array_equal, again.statistics, after.statistics)
 
 
+def test_unused_codes_trained_by_gradient_begin_anew_and_used_ones_go_where_the_optimizer_says(
+    tokenizer_learner: TokenizerLearner, batch: dict
+) -> None:
+    quantizer = QuantizerConfig(codes=16, code_width=4)
+    codebooks = {}
+    for restart in (0.0, 0.03):
+        model = dataclasses.replace(tokenizer_learner.model, quantizer=dataclasses.replace(quantizer, restart=restart))
+        step, begun = _state(dataclasses.replace(tokenizer_learner, model=model), state.StepConfig())
+        after, metrics = step(begun, batch)
+        codebooks[restart] = np.asarray(after.params["tokenizer"]["quantizer"]["codebook"])
+    used = np.asarray(metrics.codebook_usage.counts) > 0
+    assert 0 < used.sum() < 16
+    np.testing.assert_allclose(codebooks[0.03][used], codebooks[0.0][used], rtol=1e-5)
+    assert (np.abs(codebooks[0.03] - codebooks[0.0])[~used].sum(axis=1) > 1e-3).all()
+    lengths = [np.linalg.norm(codebook, axis=1) for codebook in codebooks.values()]
+    np.testing.assert_allclose(*lengths, rtol=1e-4)
+
+
 def test_perceptual_terms_of_equal_videos_are_zero_and_of_others_pull(
     tokenizer_learner: TokenizerLearner, batch: dict
 ) -> None:

@@ -25,7 +25,8 @@ class CosineVQ(Quantizer):
     """Each token takes the code of the smallest angle.
 
     The codebook is a parameter of either kind. That of cosine_vq_ema has no gradient: `update_codebook` makes it anew
-    from `Quantized.statistics` after each step.
+    from `Quantized.statistics` after each step. Of cosine_vq, whose codes the optimizer moves, it restarts those that
+    are hardly used.
     """
 
     def setup(self) -> None:
@@ -37,8 +38,8 @@ class CosineVQ(Quantizer):
     def __call__(self, features: Float[Array, "*batch width"], valid: Bool[Array, "*batch"] | None = None) -> Quantized:
         """Replaces each token's features by the nearest code.
 
-        With cosine_vq_ema, what `update_codebook` needs comes with an rng named "restart" alone, another for each part
-        of a batch; see `codebook_statistics`.
+        What `update_codebook` needs comes with an rng named "restart" alone, another for each part of a batch; see
+        `codebook_statistics`.
         """
         projected = l2_normalize(self.into_code(features.astype(jnp.float32)))
         indices = self.indices(projected)
@@ -49,7 +50,7 @@ class CosineVQ(Quantizer):
         if self.config.kind == "cosine_vq":
             terms["codebook"] = mean_over_valid(jnp.sum((fixed_projected - codes) ** 2, axis=-1), valid)
             loss += terms["codebook"]
-        elif self.has_rng("restart"):
+        if self.config.is_settled and self.has_rng("restart"):
             rng = self.make_rng("restart")
             statistics = codebook_statistics(self.config, fixed_projected, indices, valid, rng)
         return Quantized(self.out_of_code(straight_through(projected, codes)), indices, loss, terms, statistics)

@@ -1,4 +1,4 @@
-"""Codes as moving averages of the vectors that took them (VQ-VAE, arXiv 1711.00937, appendix A), none left unused."""
+"""Codes as moving averages of the vectors that took them (VQ-VAE, arXiv 1711.00937, appendix A); none left unused."""
 
 from __future__ import annotations
 
@@ -76,22 +76,25 @@ def update_codebook(
 ) -> tuple[Float[Array, "codes code_width"], CodebookAverages]:
     """The codebook and its averages after a step.
 
-    A code that was taken becomes the direction of its average sum; one that was not stays. A code whose average count
-    is below `config.restart` times the mean of all then begins anew as a random token of the batch, no two as the same,
-    with the mean of the counts, so that it has time to be found; where tokens are too few, some codes wait.
+    A code of cosine_vq_ema that was taken becomes the direction of its average sum; one that was not stays. A code of
+    either kind whose average count is below `config.restart` times the mean of all then begins anew as a random token
+    of the batch, no two as the same, with the mean of the counts, so that it has time to be found; where tokens are too
+    few, some codes wait.
 
     Args:
-      config: of kind cosine_vq_ema.
-      codebook: vectors of any length; an optimizer that only decays them does no harm. They come back with length 1.
+      config: of kind cosine_vq_ema or cosine_vq.
+      codebook: vectors of any length: those before the step of cosine_vq_ema, which come back with length 1, and those
+        after it of cosine_vq, which keep their lengths.
       averages: those after the step before.
       statistics: of the whole batch, from `Quantized`.
       rng: of this step.
     """
     counts = config.decay * averages.counts + (1 - config.decay) * statistics["counts"]
     sums = config.decay * averages.sums + (1 - config.decay) * statistics["sums"]
-    length = jnp.linalg.norm(sums, axis=-1, keepdims=True)
-    moved = (statistics["counts"][:, None] > 0) & (length > 1e-6 * counts[:, None])
-    codebook = jnp.where(moved, sums / jnp.where(moved, length, 1.0), l2_normalize(codebook))
+    if config.kind == "cosine_vq_ema":
+        length = jnp.linalg.norm(sums, axis=-1, keepdims=True)
+        moved = (statistics["counts"][:, None] > 0) & (length > 1e-6 * counts[:, None])
+        codebook = jnp.where(moved, sums / jnp.where(moved, length, 1.0), l2_normalize(codebook))
 
     dead = counts < config.restart * jnp.mean(counts)
     candidates = statistics["candidates"]
@@ -101,7 +104,7 @@ def update_codebook(
     drawn = candidates[_shuffled(there, rng)[jnp.clip(rank, 0, config.codes - 1)]]
     fresh = l2_normalize(drawn / jnp.maximum(jnp.max(jnp.abs(drawn), axis=-1, keepdims=True), 1e-30))
     fresh_count = jnp.mean(counts)
-    return jnp.where(restarted, fresh, codebook), CodebookAverages(
+    return jnp.where(restarted, fresh * jnp.linalg.norm(codebook, axis=-1, keepdims=True), codebook), CodebookAverages(
         jnp.where(restarted[:, 0], fresh_count, counts), jnp.where(restarted, fresh_count * fresh, sums)
     )
 
