@@ -1,7 +1,6 @@
 """The dataset on disk: whole or absent, the same for the same seed, and never taken for another."""
 
 import contextlib
-import multiprocessing
 import os
 import pathlib
 import signal
@@ -167,11 +166,13 @@ def test_a_killed_preparation_leaves_no_dataset_and_no_processes(tmp_path: pathl
     )
     killed = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     configuration = tmp_path / "moving_shapes" / "video_32"
-    wait_until(lambda: configuration.exists() and any(configuration.iterdir()))
-    workers = 3 if multiprocessing.cpu_count() > 1 else 1
-    wait_until(lambda: len(processes_of_group(killed.pid)) >= workers)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    try:
+        wait_until(lambda: configuration.exists() and any(configuration.iterdir()))
+        processes = 3 if len(os.sched_getaffinity(0)) > 1 else 1
+        wait_until(lambda: len(processes_of_group(killed.pid)) >= processes)
+    finally:
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
     assert not (configuration / "1.0.0").exists()
     wait_until(lambda: not processes_of_group(killed.pid))
     prepare(tmp_path, **FEW)
