@@ -4,12 +4,23 @@ import dataclasses
 import os
 import signal
 import threading
+import types
 import typing
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130
 _LONGEST_REASON = 200
+_IN_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    bool: "True or False",
+    types.NoneType: "None",
+    tuple[int, ...]: "whole numbers as in (8, 5)",
+    tuple[str, ...]: "texts as in ('a', 'b')",
+}
 
 
 class UserError(ValueError):
@@ -22,23 +33,86 @@ def reason_of(error: Exception) -> str:
     return line if len(line) <= _LONGEST_REASON else f"... {line[-_LONGEST_REASON:]}"
 
 
+def kind_of(value: object) -> str:
+    """What a value is, in words: "None", "a list", "an OrderedDict"."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something: "1 frame", "2 frames"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def check_types(settings: Any) -> None:
-    """Refuses fields of a dataclass, and of those in it, that are numbers where text is meant, and the like."""
-    hints = typing.get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value, wanted = getattr(settings, field.name), hints[field.name]
-        if dataclasses.is_dataclass(value):
-            check_types(value)
-        if wanted == tuple[int, ...] and not (isinstance(value, tuple) and all(type(each) is int for each in value)):
+    """Refuses a dataclass with a field of another type than it declares, such as a number where text is meant.
+
+    Dataclasses check what they hold with this when they are made, before they ask for more of it.
+
+    Raises:
+      UserError: names the first such field, its value and what is expected.
+    """
+    kind = type(settings)
+    check_values(
+        kind.__name__,
+        typing.get_type_hints(kind),
+        {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)},
+    )
+
+
+def check_values(owner: str, hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuses values of other types than declared, as `check_types` does.
+
+    Args:
+      owner: whose values they are, for errors.
+      hints: numbers, text, dataclasses, runtime protocols, tuples of any length and unions of these; any value goes
+        for other types.
+      values: by the same names.
+
+    Raises:
+      UserError: names the first such value and what is expected.
+    """
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
             raise UserError(
-                f"found {type(settings).__name__}.{field.name} {value!r}, expected whole numbers as in (8, 5)"
+                f"found {owner}.{name} {value!r}, a value of type {type(value).__name__}, "
+                f"expected {_in_words(hints[name])}"
             )
-        accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(wanted)
-        if accepted is not None and type(value) not in accepted:
-            raise UserError(
-                f"found {type(settings).__name__}.{field.name} {value!r}, a value of type {type(value).__name__}, "
-                f"expected {wanted.__name__}"
-            )
+
+
+def check_at_least(settings: Any, least: int, *names: str) -> None:
+    """Refuses a dataclass with a field below this.
+
+    Raises:
+      UserError: names the first such field and its value.
+    """
+    for name in names:
+        if getattr(settings, name) < least:
+            raise UserError(f"found {name} {getattr(settings, name)}, expected at least {least}")
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    choices = typing.get_args(wanted)
+    if typing.get_origin(wanted) in (types.UnionType, typing.Union):
+        return any(_fits(value, choice) for choice in choices)
+    if typing.get_origin(wanted) is tuple and choices[1:] == (...,):
+        return isinstance(value, tuple) and all(_fits(each, choices[0]) for each in value)
+    if isinstance(value, bool) and wanted in (int, float):
+        return False
+    if wanted in _IN_WORDS or dataclasses.is_dataclass(wanted) or getattr(wanted, "_is_runtime_protocol", False):
+        return isinstance(value, (int, float) if wanted is float else wanted)
+    return True
+
+
+def _in_words(wanted: Any) -> str:
+    if wanted in _IN_WORDS:
+        return _IN_WORDS[wanted]
+    choices = typing.get_args(wanted)
+    if typing.get_origin(wanted) is tuple:
+        return f"a tuple of {choices[0].__name__}"
+    if choices:
+        return " or ".join(map(_in_words, choices))
+    return f"{'an' if wanted.__name__[0] in 'AEIOU' else 'a'} {wanted.__name__}"
 
 
 def raise_interrupt(number: int, frame: FrameType | None) -> None:

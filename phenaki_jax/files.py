@@ -63,11 +63,42 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise _in_the_way(path) from error
     except OSError as error:
         raise UserError(
             f"the folder {path} cannot be made ({reason_of(error)}): choose another place, or make room for it"
         ) from error
     return path
+
+
+def check_folder(path: Path) -> None:
+    """Refuses, before any work is done and without making it, a folder that could not be made or written to.
+
+    Raises:
+      UserError: a file is in its way, or the folder that it would stand in is not writable.
+    """
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise _in_the_way(path)
+    _check_writable(path, there)
+
+
+def _in_the_way(path: Path) -> UserError:
+    file = next(place for place in (path, *path.parents) if os.path.lexists(place) and not place.is_dir())
+    return UserError(f"the folder {path} cannot be made: found a file {file}, expected none: choose another place")
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    try:
+        # Asking for the permission is not enough: root has it in read-only folders too.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{path}: found that {folder} is not writable ({reason_of(error)}), expected a writable folder; "
+            "choose another"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -98,8 +129,10 @@ def check_parent(path: Path) -> None:
     """Refuses a file or folder that has no folder to stand in.
 
     Raises:
-      UserError: which folder is not there.
+      UserError: which folder is not there, or is a file.
     """
+    if path.parent.is_file():
+        raise UserError(f"{path}: found a file {path.parent}, expected a folder to write to; choose another place")
     if not path.parent.is_dir():
         raise UserError(f"{path}: found no folder {path.parent}, expected one to write to; make it first")
 
@@ -108,21 +141,17 @@ def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
     """Refuses, before any work is done, a file that could not be written in the end.
 
     Raises:
-      UserError: the suffix is unknown, the folder is not there or not writable, or a folder has that name.
+      UserError: the name is empty or its suffix unknown, the folder is not there or not writable, or a folder has that
+        name.
     """
+    wanted = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+    if not str(path):
+        raise UserError(f"found an empty name, expected that of a file to write; name one that ends in {wanted}")
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise UserError(f"{path}: found suffix {path.suffix!r}, expected one of {', '.join(suffixes)}; change the name")
+        raise UserError(f"{path}: found suffix {path.suffix!r}, expected {wanted}; change the name")
     check_parent(path)
     if path.is_dir():
         raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
-    try:
-        # Asking for the permission is not enough: root has it in read-only folders too.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{path}: found that {path.parent} is not writable ({reason_of(error)}), expected a writable folder; "
-            "choose another"
-        ) from error
+    _check_writable(path, path.parent)
     return path

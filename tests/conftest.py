@@ -30,6 +30,14 @@ ROOMS_OF_STRICT_PROMOTION = {"layers", "features", "text", "tokenizer", "transfo
 ROOMS_COMPILED_QUICKLY = {"training", "cli"}
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Types and shapes are not checked, as users run it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Implicit promotion of dtypes is an error in the rooms where all arithmetic is ours, fixtures included."""

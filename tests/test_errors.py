@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 
 import pytest
@@ -19,18 +20,33 @@ class _Outer:
     inner: _Inner
     name: str = "a"
     size: int = 1
+    other: _Inner | None = None
+    levels: tuple[int, ...] = ()
+    inners: tuple[_Inner, ...] = ()
 
 
-def test_fields_of_another_type_are_refused_however_deep() -> None:
-    check_types(_Outer(_Inner(rate=1)))
-    for wrong, told in (
-        (_Outer(_Inner(rate="0.9")), "found _Inner.rate '0.9', a value of type str, expected float"),
-        (_Outer(_Inner(), name=3), "found _Outer.name 3, a value of type int, expected str"),
-        (_Outer(_Inner(), size=1e1), "found _Outer.size 10.0, a value of type float, expected int"),
-        (_Outer(_Inner(), size=True), "found _Outer.size True, a value of type bool, expected int"),
-    ):
-        with pytest.raises(UserError, match=told):
-            check_types(wrong)
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (_Inner(rate="0.9"), "_Inner.rate '0.9', a value of type str, expected a number"),
+        (_Outer(_Inner(), name=3), "_Outer.name 3, a value of type int, expected text in quotes"),
+        (_Outer(_Inner(), size=1e1), "_Outer.size 10.0, a value of type float, expected a whole number"),
+        (_Outer(_Inner(), size=True), "_Outer.size True, a value of type bool, expected a whole number"),
+        (_Outer("x"), "_Outer.inner 'x', a value of type str, expected a _Inner"),
+        (_Outer(_Inner(), other=3), "_Outer.other 3, a value of type int, expected a _Inner or None"),
+        (_Outer(_Inner(), levels=5), "_Outer.levels 5, a value of type int, expected whole numbers as in (8, 5)"),
+        (_Outer(_Inner(), levels=(5.0,)), "_Outer.levels (5.0,), a value of type tuple, expected whole numbers as in"),
+        (_Outer(_Inner(), inners=(3,)), "_Outer.inners (3,), a value of type tuple, expected a tuple of _Inner"),
+    ],
+)
+def test_fields_of_another_type_are_refused(wrong: _Inner | _Outer, told: str) -> None:
+    with pytest.raises(UserError, match=f"^found {re.escape(told)}"):
+        check_types(wrong)
+
+
+def test_fields_of_their_types_are_taken() -> None:
+    check_types(_Outer(_Inner(rate=1), levels=(8, 5), inners=(_Inner(),)))
+    check_types(_Outer(_Inner(), other=_Inner()))
 
 
 def test_an_interrupt_during_garbage_collection_comes_after_it() -> None:

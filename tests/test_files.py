@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.files import check_output, locked, make_folder, told_unwritable, whole_file, write_text
+from phenaki_jax.files import check_folder, check_output, locked, make_folder, told_unwritable, whole_file, write_text
 
 
 def test_what_cannot_be_written_is_told_with_what_to_do() -> None:
@@ -43,15 +43,36 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path: pathlib.Path, 
 def test_a_folder_that_cannot_be_is_told(tmp_path: pathlib.Path) -> None:
     assert make_folder(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/c cannot be made \(Not a directory\)"):
-        make_folder(tmp_path / "file" / "c")
-    with pytest.raises(UserError, match=r"file cannot be made \(File exists\)"):
-        make_folder(tmp_path / "file")
+    for refuse in (make_folder, check_folder):
+        for path in (tmp_path / "file" / "c", tmp_path / "file"):
+            with pytest.raises(UserError, match=rf"{path} cannot be made: found a file {tmp_path}/file, expected none"):
+                refuse(path)
+    check_folder(tmp_path / "c" / "d")
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_folder_that_takes_no_files_is_refused_early() -> None:
     with pytest.raises(UserError, match="/proc is not writable"):
         check_output("/proc/story.gif", (".gif",))
+    with pytest.raises(UserError, match="/proc is not writable"):
+        check_folder(pathlib.Path("/proc/runs/first"))
+
+
+@pytest.mark.parametrize(
+    ("path", "suffixes", "message"),
+    [
+        ("", (".mp4", ".gif"), r"^found an empty name, .* ends in \.mp4 or \.gif$"),
+        ("a.txt", (".png",), r"found suffix '\.txt', expected \.png; change the name"),
+        ("clip.gif/x.gif", (".gif",), "found a file .*clip.gif, expected a folder"),
+        ("none/x.gif", (".gif",), "found no folder .*none"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_early(
+    tmp_path: pathlib.Path, path: str, suffixes: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "clip.gif").touch()
+    with pytest.raises(UserError, match=message):
+        check_output(path and tmp_path / path, suffixes)
 
 
 def test_a_folder_that_another_process_holds_is_refused_until_that_one_ends(tmp_path: pathlib.Path) -> None:

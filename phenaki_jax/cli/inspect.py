@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,24 +64,39 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _exported(folder: Path) -> dict[str, Any]:
-    from phenaki_jax.inference.export import load_exported
+    from phenaki_jax.inference.export import load_exported, tokenizer_config
 
     config, params, metadata = load_exported(folder)
-    described = {"kind": "exported model", "config": dataclasses.asdict(config)}
-    return {**described, **dataclasses.asdict(metadata), **_parameters(params)}
+    tokenizer = tokenizer_config(config)
+    known = dataclasses.asdict(metadata)
+    if tokenizer is config:
+        for name in ("sampling", "prefix_frames"):
+            del known[name]
+    return {
+        "kind": "exported model",
+        "config": dataclasses.asdict(config),
+        "codebook_size": tokenizer.quantizer.codebook_size,
+        **known,
+        **_parameters(params),
+    }
 
 
 def _checkpoint(workdir: Path, step: int | None) -> dict[str, Any]:
+    from phenaki_jax.inference.export import config_from_plain, tokenizer_config
     from phenaki_jax.training import checkpoints
 
     step = int(checkpoints.latest_checkpoint(workdir, step).name)
     description = checkpoints.read_description(workdir, step)
     params = checkpoints.read_params(workdir, step)
+    averaged = description.pop("average_decay", "0") != "0"
+    tokenizer = config_from_plain({"tokenizer": description["tokenizer"]}, f"{workdir}, step {step}")
     return {
         "kind": "checkpoint",
         "step": step,
         "steps": checkpoints.checkpoint_steps(workdir),
         "config": description,
+        "codebook_size": tokenizer_config(tokenizer).quantizer.codebook_size,
+        "averaged": averaged,
         **_parameters(params),
     }
 
@@ -149,6 +165,9 @@ def _lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")
+        elif isinstance(value, str) and "\n" in value:
+            yield f"{indent}{name}:"
+            yield from textwrap.indent(value.strip("\n"), f"{indent}  ").splitlines()
         else:
             shown = f"{value:,}" if name in ("parameters", "bytes", "examples") else value
             yield f"{indent}{name}: {shown}"

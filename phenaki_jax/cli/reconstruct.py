@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Reconstructs, a few frames at a time; returns 0."""
     import sys
 
+    from phenaki_jax.errors import counted
     from phenaki_jax.files import check_output
     from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps, square_frames
     from phenaki_jax.inference.video_reader import chunks_of, open_video
@@ -67,5 +68,5 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**told, "model": args.model}))
     else:
         dropped = "" if encoder.frames == found else f" of {found}, as the others fill no token"
-        print(f"{args.out}: {encoder.frames} frames{dropped}, PSNR {decibels:.2f} dB")
+        print(f"{args.out}: {counted(encoder.frames, 'frame')}{dropped}, PSNR {decibels:.2f} dB")
     return 0

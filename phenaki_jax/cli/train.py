@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from phenaki_jax.files import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; returns 0."""
+    """Trains; returns 0.
+
+    Raises:
+      UserError: see `training.train.run`; or a workdir that cannot be written to.
+    """
+    # Before what takes long to import.
+    check_folder(Path(args.workdir))
     from phenaki_jax.training import train
 
     train.run(args.gin_file, args.gin_binding, args.workdir, dry_run=args.dry_run)

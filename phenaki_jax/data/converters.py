@@ -45,16 +45,16 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
         found, most = tf.shape(example["video"])[0], lengths["video"]
         fits = tf.debugging.Assert(
             found <= most,
-            [f"expected at most the model's {most} frames in a video ({_CUT}), found", found],
+            ["found videos of", found, f"frames, expected at most {most}, those of the model: {_CUT}"],
         )
-        with tf.control_dependencies([fits, self._whole_steps("frames of a video", found)]):
+        with tf.control_dependencies([fits, self._whole_steps("videos of", "frames", found)]):
             video, frame_mask = _pad(example["video"], most)
         return {"video": video, "frame_mask": frame_mask}
 
-    def _whole_steps(self, what: str, found: tf.Tensor) -> tf.Operation:
+    def _whole_steps(self, before: str, after: str, found: tf.Tensor) -> tf.Operation:
         patch = self._temporal_patch
         return tf.debugging.Assert(
-            (found - 1) % patch == 0, [f"expected 1 + k * {patch} {what} (cut windows so in the task), found", found]
+            (found - 1) % patch == 0, [f"found {before}", found, f"{after}, expected 1 + k * {patch}: {_CUT}"]
         )
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
@@ -85,7 +85,9 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
             (given >= 0) & (given < found),
             ["expected prefix_frames from 0 to less than the frames of the video, found", given, "of", found],
         )
-        with tf.control_dependencies([leaves_some, self._whole_steps("prefix_frames or none", tf.maximum(given, 1))]):
+        with tf.control_dependencies(
+            [leaves_some, self._whole_steps("prefix_frames", "of a video", tf.maximum(given, 1))]
+        ):
             given = tf.identity(given)
         return {
             **super()._convert(example, lengths),

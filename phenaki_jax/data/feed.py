@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -22,6 +23,10 @@ _CONVERTERS = {"tokenizer": TokenizerFeatureConverter, "transformer": Transforme
 _BATCHES_AHEAD = 2
 # How many calls of a map tf.data makes at once at most where nothing is tuned.
 _CORES_USED_UNTUNED = 16
+# What TensorFlow makes of a failed assertion, in whose data are the words and numbers of `converters`.
+_FAILED_CHECK = re.compile(r"assertion failed: (\[.*\])")
+_PART = re.compile(r"\[([^\[\]]*)\]")
+_WRONG_TYPE = re.compile(r"incorrect type for feature '(\w+)'.* Got (\w+), expected (\w+)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +117,12 @@ class MixtureFeed(Feed):
         try:
             batch = next(self.iterator)
         except tf.errors.OpError as error:
+            examples = f"the {self.settings.split} examples of {self.settings.mixture}"
+            if failed := _FAILED_CHECK.search(str(error)):
+                raise UserError(f"{examples} do not fit: {' '.join(_PART.findall(failed[1]))}") from error
             raise UserError(
-                f"the {self.settings.split} examples of {self.settings.mixture} cannot be read "
-                f"({reason_of(error)}); see whether their files are whole and their features as the task says"
+                f"{examples} cannot be read ({reason_of(error)}); see whether their files are whole and their features "
+                "as the task says"
             ) from error
         return {
             name: jax.make_array_from_process_local_data(self._sharding, value.numpy(), self.batch_spec[name].shape)
@@ -204,8 +212,10 @@ def _provider(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqi
 def _share_of_process(sharding: NamedSharding, settings: FeedSettings) -> seqio.ShardInfo:
     """Which of how many equal shares of a batch this process loads; processes that hold the same rows share one."""
     batch_size = settings.batch_size
+    if batch_size < 1:
+        raise UserError(f"found batch_size {batch_size} of {settings.mixture}, expected at least 1")
     ways = len(set(map(str, sharding.devices_indices_map((sharding.num_devices,)).values())))
-    if batch_size < 1 or batch_size % ways:
+    if batch_size % ways:
         raise UserError(
             f"found batch_size {batch_size}, expected a multiple of {ways}, the devices that batches are divided over: "
             f"set that of {settings.mixture} to {max(1, round(batch_size / ways)) * ways}"
@@ -227,7 +237,7 @@ def _dataset(
         temporal_patch=settings.temporal_patch, apply_length_check=False
     )
     lengths = {"video": settings.frames, "text_tokens": settings.text_length, "prefix_frames": 1}
-    with _data_dir_of_seqio(data_dir), _without_repeated_errors():
+    with _data_dir_of_seqio(data_dir), _without_repeated_errors(), _told_types(provider.name):
         dataset = provider.get_dataset(
             sequence_length=lengths,
             split=settings.split,
@@ -238,7 +248,7 @@ def _dataset(
             try_in_mem_cache=False,
             trim_output_features=False,
         )
-    dataset = feature_converter(dataset, {name: lengths[name] for name in feature_converter.TASK_FEATURES})
+        dataset = feature_converter(dataset, {name: lengths[name] for name in feature_converter.TASK_FEATURES})
     dataset = dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
     options = tf.data.Options()
     # So few cores are all used from the start, and letting go of a dataset that is tuned takes up to half a minute.
@@ -254,6 +264,22 @@ def _data_dir_of_seqio(data_dir: str) -> Iterator[None]:
         yield
     finally:
         seqio.set_tfds_data_dir_override(before)
+
+
+@contextlib.contextmanager
+def _told_types(mixture: str) -> Iterator[None]:
+    """Tells in one line what seqio refuses for its type."""
+    try:
+        yield
+    except ValueError as error:
+        if not (found := _WRONG_TYPE.search(str(error))):
+            raise
+        feature, kind, expected = found.groups()
+        what = "videos" if feature == "video" else feature
+        values = " in 0..255" if expected == "uint8" else ""
+        raise UserError(
+            f"the {what} of {mixture} are {kind}, expected {expected}{values}: convert them in the task"
+        ) from error
 
 
 @contextlib.contextmanager

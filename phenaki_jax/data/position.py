@@ -54,9 +54,15 @@ def restore_position(
     """
     place = _folder_of_process(folder)
     if not (place / _SETTINGS_FILE).exists():
-        found = ", ".join(sorted(path.name for path in Path(folder).glob("process_*"))) or "nothing"
+        found = sorted(path.name for path in Path(folder).glob("process_*"))
+        if not found:
+            raise UserError(
+                f"found no data position in {folder}, expected that of the checkpoint of this step: restore it, or "
+                "move that checkpoint away to go on from the one before"
+            )
         raise UserError(
-            f"found {found} in {folder}, expected {place.name}: a feed resumes in as many processes as before"
+            f"found {', '.join(found)} in {folder}, expected {place.name}: "
+            "a feed resumes in as many processes as before"
         )
     saved = json.loads((place / _SETTINGS_FILE).read_text())
     feeds, expected = (len(each.get("feeds", [each])) for each in (saved, settings))

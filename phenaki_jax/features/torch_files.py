@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import UserError, kind_of, reason_of
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_TYPES = {
@@ -36,7 +36,6 @@ _STORAGE_TYPES = {
     "LongStorage": np.dtype(np.int64),
     "ShortStorage": np.dtype(np.int16),
 }
-_ADVICE = "download it again"
 
 
 # Both are tuples, which a pickle cannot change after they were checked.
@@ -68,7 +67,8 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
       The arrays by name, in the file's order and types; they cannot be written to.
 
     Raises:
-      UserError: the file cannot be read, is damaged, is none of torch's, or holds something else than tensors.
+      UserError: the file cannot be read, is damaged, is none of torch's, or holds something else than tensors. It says
+        what was found and expected; only who asked for the file knows what to do.
     """
     path = Path(path)
     try:
@@ -83,10 +83,15 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({reason_of(error)}): name another file, or change that") from error
+        raise UserError(f"{path} cannot be read ({reason_of(error)}), expected a file that can") from error
     except Exception as error:  # a damaged pickle or archive raises almost anything
-        raise UserError(f"{path} is damaged ({reason_of(error)}): {_ADVICE}") from error
-    raise UserError(f"{path}: found a file that begins with {start!r}, expected one that torch.save wrote; {_ADVICE}")
+        raise UserError(f"{path} is damaged ({reason_of(error)}), expected a file that torch.save wrote") from error
+    raise UserError(f"{path}: found {what_begins_with(start)}, expected one that torch.save wrote")
+
+
+def what_begins_with(start: bytes) -> str:
+    """A file that is none of the expected ones, by its first bytes."""
+    return f"a file that begins with {start!r}" if start else "an empty file"
 
 
 def _read_archive(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
@@ -95,14 +100,14 @@ def _read_archive(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
         folder = next((name.removesuffix("data.pkl") for name in records if name.split("/")[1:] == ["data.pkl"]), None)
         if folder is None or f"{folder}constants.pkl" in records:
             found = "a TorchScript program" if folder else "a zip archive without data.pkl"
-            raise UserError(f"{path}: found {found}, expected a state dict that torch.save wrote; choose another file")
+            raise UserError(f"{path}: found {found}, expected a state dict that torch.save wrote")
 
         def record(name: str) -> bytes:
             info = records.get(folder + name)
             if info is None:
-                raise UserError(f"{path}: found no {name} in it, expected it beside data.pkl; {_ADVICE}")
+                raise UserError(f"{path}: found no {name} in it, expected it beside data.pkl")
             if info.compress_type != zipfile.ZIP_STORED:  # a small file must not become a large one in memory
-                raise UserError(f"{path}: found {name} compressed, expected what torch.save writes; save it anew")
+                raise UserError(f"{path}: found {name} compressed, expected what torch.save writes")
             return archive.read(info)
 
         if f"{folder}byteorder" in records:
@@ -122,7 +127,7 @@ def _read_legacy(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
     rows = {}
     for key in _Unpickler(path, file).load():
         if key not in storages:
-            raise UserError(f"{path}: found values that belong to no tensor, expected a state dict alone; {_ADVICE}")
+            raise UserError(f"{path}: found values that belong to no tensor, expected a state dict alone")
         (length,) = np.frombuffer(file.read(8), "<i8")
         rows[key] = _mapped(file, storages[key].dtype, int(length))
     return _arrays(path, tensors, lambda storage: rows[storage.key])
@@ -166,8 +171,8 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in self._known:
             return self._known[module, name]
         raise UserError(
-            f"{self._path}: found {module}.{name} in it, expected a state dict, which is tensors alone; nothing of it "
-            "was run: save one with torch.save(model.state_dict(), path), or choose another file"
+            f"{self._path}: found {module}.{name} in it, of which nothing was run, expected a state dict, which is "
+            "tensors alone, as torch.save(model.state_dict(), path) saves it"
         )
 
     def persistent_load(self, reference: Any) -> _Storage:
@@ -197,12 +202,12 @@ def _checked_tensor(storage: Any, offset: Any, sizes: Any, strides: Any) -> _Ten
 def _state_dict(path: Path, content: Any) -> dict[str, _Tensor]:
     """Refuses what is no dict of tensors by their names."""
     if not isinstance(content, dict):
-        raise UserError(f"{path}: found a {type(content).__name__}, expected a state dict; choose another file")
+        raise UserError(f"{path}: found {kind_of(content)}, expected a state dict")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise UserError(
-                f"{path}: found {name!r} to be a {type(value).__name__}, expected tensors alone; save the state dict "
-                "itself, as in torch.save(model.state_dict(), path), or choose another file"
+                f"{path}: found {name!r} to be {kind_of(value)}, expected tensors alone, as "
+                "torch.save(model.state_dict(), path) saves them"
             )
     return dict(content)
 
@@ -221,7 +226,7 @@ def _arrays(
         if row.dtype != storage.dtype or row.size != storage.length:
             raise UserError(
                 f"{path}: found {row.dtype}[{row.size}] for {name}, expected {storage.dtype}[{storage.length}] as it "
-                f"says itself; {_ADVICE}"
+                "says itself"
             )
         first = row[storage.start + tensor.offset :]
         strides = [stride * row.itemsize for stride in tensor.strides]
@@ -231,4 +236,4 @@ def _arrays(
 
 def _check_byte_order(path: Path, little_endian: Any) -> None:
     if little_endian is not True:
-        raise UserError(f"{path}: found values of big-endian byte order, expected little-endian; choose another file")
+        raise UserError(f"{path}: found values of big-endian byte order, expected little-endian")

@@ -20,9 +20,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, reason_of
 from phenaki_jax.features.i3d import ENDPOINTS, I3D
-from phenaki_jax.features.torch_files import read_torch_file
+from phenaki_jax.features.torch_files import read_torch_file, what_begins_with
 from phenaki_jax.features.vgg16 import ACTIVATIONS, BLOCKS, VGG16
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -34,22 +34,41 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 class _Published(NamedTuple):
-    """What a file of weights is called, where it comes from, and which of its tensors nothing here needs."""
+    """A file of weights.
+
+    Attributes:
+      name: what is in it.
+      url: where it comes from.
+      file: the name to keep it under.
+      setting: which names such a file.
+      spare: its tensors that nothing here needs.
+    """
 
     name: str
     url: str
+    file: str
+    setting: str
     spare: str = r"(?!)"
 
 
 _VGG16 = _Published(
-    "VGG16 weights", "https://download.pytorch.org/models/vgg16-397923af.pth", r"classifier\.[036]\.(weight|bias)"
+    "VGG16 weights",
+    "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg16-397923af.pth",
+    "PerceptualConfig.vgg16_file",
+    r"classifier\.[036]\.(weight|bias)",
 )
 _HEADS = _Published(
-    "LPIPS heads", "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth"
+    "LPIPS heads",
+    "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth",
+    "lpips_vgg_v0.1.pth",
+    "PerceptualConfig.lpips_file",
 )
 _I3D = _Published(
     "I3D weights",
     "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt",
+    "i3d_pretrained_400.pt",
+    "PerceptualConfig.i3d_file",
     r".*\.bn\.num_batches_tracked",
 )
 
@@ -59,7 +78,7 @@ def load_vgg16(path: str | Path, setting: str | None = None) -> dict[str, Any]:
 
     Args:
       path: of https://download.pytorch.org/models/vgg16-397923af.pth or of the same tensors as `.safetensors`.
-      setting: names the loss's weight, which the message of a missing file says to set to 0.
+      setting: names the loss's weight, which messages then say to set to 0.
 
     Returns:
       Float32 NumPy arrays.
@@ -197,12 +216,8 @@ def _load(path: str | Path, published: _Published, shapes: Shapes, setting: str 
     Raises:
       UserError: see `load_vgg16`.
     """
-    path = Path(path)
-    advice = f"download {published.url} to {path}"
-    if not path.is_file():
-        without = f", or set {setting} to 0 to train without this loss" if setting else ""
-        raise UserError(f"found no {published.name} at {path}, expected a file: {advice}{without}")
-    tensors = _read(path)
+    advice = _advice(path, published, setting)
+    tensors = _read(path, published.name, advice)
     if absent := [name for name in shapes if name not in tensors]:
         raise UserError(f"{path}: found no {absent[0]}, expected {published.name}; {advice}")
     surplus = [name for name in tensors if name not in shapes and not re.fullmatch(published.spare, name)]
@@ -221,10 +236,33 @@ def _load(path: str | Path, published: _Published, shapes: Shapes, setting: str 
     return loaded
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix != ".safetensors":
-        return read_torch_file(path)
+def _advice(path: str | Path, published: _Published, setting: str | None) -> str:
+    """Where the published file comes from and goes, under a name that it can be read by, or how to do without it."""
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    target = folder / published.file
+    advice = f"download {published.url} to {target}"
+    if target != Path(path):
+        advice += f" and set {published.setting} to that" if setting else " and load that"
+    return f"{advice}, or set {setting} to 0 to train without this loss" if setting else advice
+
+
+def _read(path: str | Path, name: str, advice: str) -> dict[str, np.ndarray]:
+    file = Path(path)
+    if not file.is_file():
+        found = f"a folder at {path}" if file.is_dir() else f"nothing at {path}"
+        raise UserError(f"{name}: found {found if str(path) else 'no name'}, expected a file; {advice}")
     try:
-        return load_file(path)
+        return _read_safetensors(file) if file.suffix == ".safetensors" else read_torch_file(file)
+    except UserError as error:
+        raise UserError(f"{error}; {advice}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+        if start[8:9] == b"{":  # after the length of the header, the header
+            return load_file(path)
     except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}): download it again") from error
+        raise UserError(f"{path} is damaged ({reason_of(error)}), expected safetensors") from error
+    raise UserError(f"{path}: found {what_begins_with(start)}, expected safetensors")

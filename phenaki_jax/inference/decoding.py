@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.transformer.masking import cosine_schedule
 
 
@@ -29,6 +29,7 @@ class SamplingConfig:
     temperature: float = 1.5
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.steps < 1:
             raise UserError(f"found steps {self.steps}, expected at least 1")
         for name, value in (("guidance", self.guidance), ("temperature", self.temperature)):

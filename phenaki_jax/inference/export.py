@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, counted
 from phenaki_jax.files import check_parent, told_unwritable
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import parameter_shapes
@@ -137,7 +137,8 @@ def export_model(
       metadata: what else is known; `usual_metadata` where None.
 
     Raises:
-      UserError: the folder holds something else, cannot be written, or the parameters are not those of the config.
+      UserError: the folder holds something else, cannot be written, or the parameters are not those of the config or
+        not finite.
     """
     folder = Path(folder).absolute()
     metadata = metadata or usual_metadata(config)
@@ -185,7 +186,8 @@ def load_exported(folder: str | Path) -> ExportedModel:
     """Reads what `export_model` wrote, and checks it against its own configuration.
 
     Raises:
-      UserError: a file is not there, damaged, of a newer version, or does not fit the configuration.
+      UserError: a file is not there, damaged, of a newer version, does not fit the configuration, or holds parameters
+        that are not finite.
     """
     folder = Path(folder)
     config, metadata = _read_model_json(folder / MODEL_FILE)
@@ -260,24 +262,29 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 def _check_tensors(
     tensors: Mapping[str, Mapping[str, np.ndarray]], config: PhenakiConfig | CViViTConfig, places: Mapping[str, str]
 ) -> None:
-    """Refuses parameters that are absent, too many, or of another shape or type than the modules ask for."""
+    """Refuses parameters that are absent, too many, of another shape or type than the modules ask for, or NaN."""
     for model, tree in parameter_shapes(config).items():
         wanted: dict[str, jax.ShapeDtypeStruct] = flatten_dict(tree, sep="/")
         found = tensors.get(model, {})
         if absent := sorted(wanted.keys() - found.keys()):
-            raise UserError(f"{places[model]}: found no {absent[0]}, expected {_count(absent)} more; export again")
+            raise UserError(
+                f"{places[model]}: found no {absent[0]}, expected {counted(len(absent), 'tensor')} more; export again"
+            )
         if surplus := sorted(found.keys() - wanted.keys()):
-            raise UserError(f"{places[model]}: found {surplus[0]}, expected {_count(surplus)} less; export again")
+            raise UserError(
+                f"{places[model]}: found {surplus[0]}, expected {counted(len(surplus), 'tensor')} less; export again"
+            )
         for name, leaf in wanted.items():
             if found[name].shape != leaf.shape or found[name].dtype != leaf.dtype:
                 raise UserError(
                     f"{places[model]}: found {name} as {found[name].dtype}{list(found[name].shape)}, expected "
                     f"{leaf.dtype}{list(leaf.shape)} as the configuration says; export again"
                 )
-
-
-def _count(names: list[str]) -> str:
-    return f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
+            if not np.isfinite(found[name]).all():
+                raise UserError(
+                    f"{places[model]}: found NaN or infinite values in {name}, expected finite ones; export another "
+                    "checkpoint"
+                )
 
 
 def _replace(new: Path, folder: Path) -> None:

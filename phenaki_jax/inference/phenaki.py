@@ -16,7 +16,7 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
-from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder
+from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder, check_chunks
 from phenaki_jax.inference.window import PhenakiConfig, generate_window
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
@@ -128,7 +128,7 @@ class Phenaki:
         """Tokens of videos of any 1 + k * temporal_patch frames.
 
         Raises:
-          UserError: pixels that are not uint8, or a length or size that the patches do not cover.
+          UserError: what is no batch of videos in uint8, or a length or size that the patches do not cover.
         """
         pixels.check_video("video", video)
         return np.asarray(_encode(self.tokenizer, self.params["tokenizer"], video))
@@ -139,7 +139,7 @@ class Phenaki:
         """Videos of tokens.
 
         Raises:
-          UserError: the tokens have another number of axes, there are none, or one is not in the codebook.
+          UserError: what is no array of tokens, has another number of axes, is empty, or is not in the codebook.
         """
         check_tokens(self.tokenizer.quantizer, tokens)
         return np.asarray(_decode(self.tokenizer, self.params["tokenizer"], tokens))
@@ -153,8 +153,9 @@ class Phenaki:
           chunks: the first of 1 + k * temporal_patch frames, others of k * temporal_patch.
 
         Raises:
-          UserError: see `streaming.StreamEncoder.encode`.
+          UserError: see `streaming.check_chunks` and `streaming.StreamEncoder.encode`.
         """
+        check_chunks(chunks)
         return map(StreamEncoder(self.tokenizer, self.params["tokenizer"]).encode, chunks)
 
     def decode_stream(
@@ -163,14 +164,20 @@ class Phenaki:
         """Frames of tokens of any number of time steps, chunk by chunk, in memory that does not grow.
 
         Raises:
-          UserError: see `streaming.StreamDecoder.decode`.
+          UserError: see `streaming.check_chunks` and `streaming.StreamDecoder.decode`.
         """
+        check_chunks(chunks)
         return map(StreamDecoder(self.tokenizer, self.params["tokenizer"]).decode, chunks)
 
     def reconstruct(
         self, video: UInt8[np.ndarray, "frames height width 3"]
     ) -> UInt8[np.ndarray, "frames height width 3"]:
-        """A video of any 1 + k * temporal_patch frames as its tokens show it."""
+        """A video of any 1 + k * temporal_patch frames as its tokens show it.
+
+        Raises:
+          UserError: what is no single video in uint8, or a length or size that the patches do not cover.
+        """
+        pixels.check_video("video", video, batched=False)
         return self.decode(self.encode(video[None]))[0]
 
 

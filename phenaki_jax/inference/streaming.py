@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int, UInt8
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, kind_of
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT, Past
 from phenaki_jax.tokenizer.quantizers import check_tokens
+
+
+def check_chunks(chunks: object) -> None:
+    """Refuses what holds no chunks of a stream, before any is taken.
+
+    Raises:
+      UserError: an array, which is one chunk, or what cannot be gone through.
+    """
+    if isinstance(chunks, np.ndarray | jax.Array):
+        raise UserError(
+            f"chunks: found an array of shape {list(chunks.shape)}, expected several in order; give one as [chunk]"
+        )
+    if not isinstance(chunks, Iterable):
+        raise UserError(f"chunks: found {kind_of(chunks)}, expected a list or a generator of arrays")
 
 
 class _Stream:
@@ -65,10 +79,11 @@ class StreamEncoder(_Stream):
           first_frame: which frame of the stream the chunk begins with, to have it checked.
 
         Raises:
-          UserError: pixels that are not uint8, a number of frames that fills no whole tokens, or a chunk that does not
-            go on from the one before: another size, another number of videos, another frame than the next.
+          UserError: what is no batch of videos in uint8, a number of frames that fills no whole tokens, or a chunk that
+            does not go on from the one before: another size, another number of videos, another frame than the next.
         """
         pixels.check_video("chunk", video)
+        self._check_length(video.shape[1])
         if first_frame not in (None, self.frames):
             raise UserError(
                 f"found a chunk that begins with frame {first_frame}, expected frame {self.frames}, the next of the "
@@ -77,6 +92,17 @@ class StreamEncoder(_Stream):
         tokens = self._go_on(_encode_chunk, "height, width", video)
         self.frames += video.shape[1]
         return tokens
+
+    def _check_length(self, frames: int) -> None:
+        try:
+            self._config.later_times(frames) if self.frames else self._config.times(frames)
+        except UserError as error:
+            place = (
+                f"the stream is at frame {self.frames}, and an image begins a new one"
+                if self.frames
+                else f"this is the first chunk, and later ones are of k * {self._config.temporal_patch} frames"
+            )
+            raise UserError(f"{error}; {place}") from error
 
 
 class StreamDecoder(_Stream):

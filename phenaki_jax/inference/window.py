@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.inference.decoding import SamplingConfig, decode_tokens
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
@@ -36,6 +36,7 @@ class PhenakiConfig:
     transformer: TransformerConfig
 
     def __post_init__(self) -> None:
+        check_types(self)
         self.transformer.check_codebook(self.tokenizer.quantizer.codebook_size)
         quantizer, levels = self.tokenizer.quantizer, self.transformer.code_levels
         if levels and (quantizer.kind != "fsq" or tuple(levels) != tuple(quantizer.levels)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.layers.arrays import check_shape
+
+VIDEOS = ("batch", "frames", "height", "width", 3)
+"""The axes of videos."""
 
 
 def to_float(pixels: UInt8[Array, "..."], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
@@ -25,20 +31,36 @@ def check_uint8(name: str, pixels: np.ndarray | jax.Array) -> None:
     """Refuses pixels that are not uint8 before they enter a model.
 
     Raises:
-      UserError: names the field, the type and range found, and what is expected.
+      UserError: names the field, the type and range found, what is expected, and how to get there from that range.
     """
-    if pixels.dtype == np.uint8:
-        return
-    found = f"{pixels.dtype} in {float(np.min(pixels)):.3g}..{float(np.max(pixels)):.3g}" if pixels.size else "nothing"
-    raise UserError(f"{name}: found {found}, expected uint8 in 0..255; convert with phenaki_jax.layers.pixels.to_uint8")
+    if pixels.dtype != np.uint8:
+        found, advice = _told_pixels(name, np.asarray(pixels))
+        raise UserError(f"{name}: found {found}, expected uint8 in 0..255; {advice}")
 
 
-def check_video(name: str, video: np.ndarray | jax.Array) -> None:
-    """Refuses what is no batch of videos in uint8.
+def check_video(name: str, video: Any, *, batched: bool = True) -> None:
+    """Refuses what is no batch of videos in uint8, or no single one.
 
     Raises:
       UserError: names the field, what was found and what is expected.
     """
+    check_shape(name, video, VIDEOS if batched else VIDEOS[1:])
     check_uint8(name, video)
-    if video.ndim != 5 or video.shape[-1] != 3:
-        raise UserError(f"{name}: found shape {list(video.shape)}, expected [batch, frames, height, width, 3]")
+
+
+def _told_pixels(name: str, pixels: np.ndarray) -> tuple[str, str]:
+    """The type and range of pixels that are not uint8, and what makes uint8 of them."""
+    kind = str(pixels.dtype)
+    whole = jnp.issubdtype(pixels.dtype, jnp.integer)
+    if not pixels.size or not (whole or jnp.issubdtype(pixels.dtype, jnp.floating)):
+        return kind, "give whole numbers"
+    if not np.isfinite(pixels).all():
+        return f"{kind} with NaN or infinite values", "mend what they come from"
+    low, high = float(pixels.min()), float(pixels.max())
+    found = f"{kind} in {low:.3g}..{high:.3g}"
+    if not whole and -1 <= low < 0 and high <= 1:
+        return found, f"convert with phenaki_jax.layers.pixels.to_uint8({name})"
+    if low < 0 or high > 255:
+        return found, "bring them into that range first"
+    scaled = name if whole or high > 1 else f"(255 * {name})"
+    return found, f"convert with {scaled}.round().astype(np.uint8)"

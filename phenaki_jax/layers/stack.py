@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.layers.attention import KeyValues, MultiHeadAttention
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
@@ -53,11 +53,12 @@ class StackConfig:
     remat: str = "none"
 
     def __post_init__(self) -> None:
-        if min(self.layers, self.width, self.heads, self.mlp_width) < 1:
-            raise UserError(f"{self} needs layers, width, heads and mlp_width of at least 1")
+        check_types(self)
+        check_at_least(self, 1, "layers", "width", "heads", "mlp_width")
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise UserError(
-                f"width {self.width} over {self.heads} heads must give an even whole number; change width or heads"
+                f"width {self.width} over {self.heads} heads gives each {self.width / self.heads:.4g} features, "
+                "expected an even whole number: change width or heads"
             )
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout {self.dropout} must be at least 0 and below 1")

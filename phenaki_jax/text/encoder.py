@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from phenaki_jax.errors import check_types
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack, StackConfig
@@ -36,6 +37,9 @@ class TextEncoderConfig:
     heads: int = 4
     mlp_width: int = 512
     window: int = 5
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @property
     def stack(self) -> StackConfig:

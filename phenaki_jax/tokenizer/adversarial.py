@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig, Logits
 
 # From a video to the logits of a discriminator whose parameters, and whose mask of valid frames, are fixed.
@@ -56,6 +56,7 @@ class AdversarialConfig:
     discriminator_start: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.kind not in ("non_saturating", "hinge"):
             raise UserError(f"adversarial loss {self.kind!r} is unknown; known are non_saturating and hinge")
         for name in ("weight", "r1", "lecam"):

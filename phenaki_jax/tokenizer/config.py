@@ -7,7 +7,7 @@ import math
 
 from jaxtyping import Array, Bool
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_at_least, check_types, counted
 from phenaki_jax.layers.stack import StackConfig
 
 QUANTIZERS = ("cosine_vq", "cosine_vq_ema", "fsq", "lfq", "bsq")
@@ -62,9 +62,12 @@ class QuantizerConfig:
     restart: float = 0.03
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.kind not in QUANTIZERS:
             raise UserError(f"quantizer {self.kind!r} is unknown; known are {', '.join(QUANTIZERS)}")
-        if self.kind == "fsq" and (not self.levels or not 2 <= min(self.levels) <= max(self.levels) <= _MOST_LEVELS):
+        if self.kind == "fsq" and not self.levels:
+            raise UserError("found no levels of fsq, expected some as in (8, 5, 5, 5)")
+        if self.kind == "fsq" and not 2 <= min(self.levels) <= max(self.levels) <= _MOST_LEVELS:
             raise UserError(f"fsq levels {self.levels} must each be from 2 to {_MOST_LEVELS}")
         if self.kind in ("lfq", "bsq") and not 1 <= self.bits <= _MOST_BITS:
             raise UserError(f"{self.kind} bits {self.bits} must be from 1 to {_MOST_BITS}")
@@ -162,17 +165,14 @@ class CViViTConfig:
     spatial_layers: int = 4
     temporal_layers: int = 4
     temporal_window: int = 6
-    positions: str = "rotary_sinusoidal"
+    positions: str = "rotary"
     quantizer: QuantizerConfig = dataclasses.field(default_factory=QuantizerConfig)
     tied_stems: bool = False
     remat: str = "none"
 
     def __post_init__(self) -> None:
-        if min(self.frame_size, self.patch, self.temporal_patch) < 1:
-            raise UserError(
-                f"frame_size {self.frame_size}, patch {self.patch} and temporal_patch {self.temporal_patch} must each "
-                "be at least 1"
-            )
+        check_types(self)
+        check_at_least(self, 1, "frame_size", "patch", "temporal_patch", "spatial_layers", "temporal_layers")
         if self.frame_size % self.patch:
             raise UserError(
                 f"patch {self.patch} does not divide the frame's side of {self.frame_size} pixels; change one of them"
@@ -181,7 +181,8 @@ class CViViTConfig:
             raise UserError(f"temporal_window {self.temporal_window} must be at least 1, the step itself")
         if self.positions not in POSITIONS:
             raise UserError(f"positions {self.positions!r} are unknown; known are {', '.join(POSITIONS)}")
-        self.times(self.frames)
+        if near := self._nearest_lengths(self.frames):
+            raise UserError(f"found frames {self.frames}, expected 1 + k * {self.temporal_patch}: set frames to {near}")
         for layers in (self.spatial_layers, self.temporal_layers):
             self.stack(layers)
         if "rotary" in self.positions and self.head_width < _LEAST_HEAD_WIDTH:
@@ -209,15 +210,18 @@ class CViViTConfig:
         Raises:
           UserError: the length is not 1 + k * temporal_patch; names the possible lengths nearest to it.
         """
-        whole, rest = divmod(frames - 1, self.temporal_patch)
-        if frames < 1 or rest:
-            below = max(1, 1 + whole * self.temporal_patch)
-            near = f"{below} or {below + self.temporal_patch}" if frames > 1 else f"1 or {1 + self.temporal_patch}"
+        if near := self._nearest_lengths(frames):
             raise UserError(
                 f"{frames} frames are not 1 + k * {self.temporal_patch}; the lengths nearest are {near}: "
                 "trim or repeat frames"
             )
-        return 1 + whole
+        return 1 + (frames - 1) // self.temporal_patch
+
+    def _nearest_lengths(self, frames: int) -> str:
+        """The possible lengths nearest to one that is none; empty where it is one."""
+        whole, rest = divmod(max(frames, 1) - 1, self.temporal_patch)
+        below = 1 + whole * self.temporal_patch
+        return f"{below} or {below + self.temporal_patch}" if frames < 1 or rest else ""
 
     def later_times(self, frames: int) -> int:
         """Token time steps of frames that go on from others.
@@ -227,11 +231,10 @@ class CViViTConfig:
         """
         whole, rest = divmod(frames, self.temporal_patch)
         if frames < 1 or rest:
-            below = whole * self.temporal_patch
-            near = f"{below} or {below + self.temporal_patch}" if below > 0 else f"{self.temporal_patch}"
+            below = max(1, whole) * self.temporal_patch
             raise UserError(
-                f"{frames} frames do not go on from others in steps of {self.temporal_patch}; the numbers nearest are "
-                f"{near}: hold frames back until a step is full"
+                f"{counted(frames, 'frame')} cannot go on from others in steps of {self.temporal_patch}; the numbers "
+                f"nearest are {below} or {below + self.temporal_patch}: hold frames back until a step is full"
             )
         return whole
 

@@ -12,12 +12,14 @@ from jaxtyping import Array, Bool, Float, Int
 from phenaki_jax.errors import UserError
 from phenaki_jax.layers import patches as patches_lib
 from phenaki_jax.layers import positions as positions_lib
+from phenaki_jax.layers.arrays import check_shape
 from phenaki_jax.layers.attention import KeyValues
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
+from phenaki_jax.layers.pixels import VIDEOS
 from phenaki_jax.layers.stack import Stack
 from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.tokenizer.quantizers import Quantized, make_quantizer
+from phenaki_jax.tokenizer.quantizers import Quantized, check_tokens, make_quantizer
 
 # Where positions in time stop counting: float32 still tells them apart well, and attention sees distances only.
 _LAST_POSITION = 1 << 14
@@ -28,7 +30,8 @@ class Past(NamedTuple):
 
     Attributes:
       steps: time steps before.
-      key_values: of the last `temporal_window - 1` steps at every site, in every temporal layer.
+      key_values: of the last `temporal_window - 1` steps at every site, in every temporal layer, as [layers, batch,
+        rows, columns, steps, heads, features].
     """
 
     steps: Int[Array, ""]
@@ -68,7 +71,11 @@ class CViViT(nn.Module):
     def __call__(
         self, video: Float[Array, "batch frames height width 3"], time_mask: Bool[Array, "batch times"] | None = None
     ) -> tuple[Float[Array, "batch frames height width 3"], Quantized]:
-        """Reconstructs a video in [-1, 1] through its tokens; time steps outside the mask teach no quantizer."""
+        """Reconstructs a video in [-1, 1] through its tokens; time steps outside the mask teach no quantizer.
+
+        Raises:
+          UserError: see `quantize`.
+        """
         quantized = self.quantize(video, time_mask)
         return self.draw(quantized.features), quantized
 
@@ -76,12 +83,17 @@ class CViViT(nn.Module):
         """Tokens of a video in [-1, 1]; those of a prefix are the prefix of those of the whole.
 
         Raises:
-          UserError: a number of frames or a frame shape that the patches do not cover.
+          UserError: see `quantize`.
         """
         return self.quantize(video).indices
 
     def decode(self, tokens: Int[Array, "batch times rows columns"]) -> Float[Array, "batch frames height width 3"]:
-        """Pixels of tokens, near [-1, 1] but not clipped to it."""
+        """Pixels of tokens, near [-1, 1] but not clipped to it.
+
+        Raises:
+          UserError: what are no tokens of this codebook; of traced ones only shape and type are known.
+        """
+        check_tokens(self.config.quantizer, tokens)
         return self.draw(self.quantizer.lookup(tokens))
 
     def encode_chunk(
@@ -94,10 +106,10 @@ class CViViT(nn.Module):
           past: what the chunk before returned; None where the stream begins.
 
         Raises:
-          UserError: a number of frames or a frame shape that the patches do not cover.
+          UserError: what is no video of floats, a number of frames or a frame shape that the patches do not cover, or a
+            past of another number of videos or another grid.
         """
-        before = past or self._no_past(video.shape, in_pixels=True)
-        features, after = self._features(video, before, begins=past is None)
+        features, after = self._features(video, past, streams=True)
         return self.quantizer(features).indices, after
 
     def decode_chunk(
@@ -108,16 +120,25 @@ class CViViT(nn.Module):
         Args:
           tokens: of one or more time steps.
           past: what the chunk before returned; None where the stream begins.
+
+        Raises:
+          UserError: what are no tokens of this codebook, or a past of another number of videos or another grid.
         """
-        features = self.quantizer.lookup(tokens)
-        before = past or self._no_past(features.shape, in_pixels=False)
-        return self._pixels(features, before, begins=past is None)
+        check_tokens(self.config.quantizer, tokens)
+        return self._pixels(self.quantizer.lookup(tokens), past, streams=True)
 
     def quantize(
         self, video: Float[Array, "batch frames height width 3"], time_mask: Bool[Array, "batch times"] | None = None
     ) -> Quantized:
-        """Encodes and quantizes: features and tokens as [batch, times, rows, columns, ...]."""
+        """Encodes and quantizes: features and tokens as [batch, times, rows, columns, ...].
+
+        Raises:
+          UserError: what is no video of floats, a number of frames or a frame shape that the patches do not cover, or a
+            mask of another shape than the time steps.
+        """
         features, _ = self._features(video)
+        if time_mask is not None:
+            check_shape("time_mask", time_mask, features.shape[:2])
         valid = None if time_mask is None else jnp.broadcast_to(time_mask[:, :, None, None], features.shape[:-1])
         return self.quantizer(features, valid)
 
@@ -127,8 +148,9 @@ class CViViT(nn.Module):
         """Pixels of quantized features."""
         return self._pixels(features)[0]
 
-    def _features(self, video: Array, past: Past | None = None, *, begins: bool = True) -> tuple[Array, Any]:
-        config = self.config
+    def _features(self, video: Array, past: Past | None = None, *, streams: bool = False) -> tuple[Array, Any]:
+        config, begins = self.config, past is None
+        check_shape("video", video, VIDEOS)
         if not jnp.issubdtype(video.dtype, jnp.floating):
             raise UserError(f"found a video of {video.dtype}, expected floats in [-1, 1]; convert with pixels.to_float")
         _, frames, height, width, _ = video.shape
@@ -146,11 +168,13 @@ class CViViT(nn.Module):
             ],
             axis=1,
         )
-        return self._over_time(self.temporal_encoder, self._over_space(self.spatial_encoder, tokens), past)
+        before = self._past(past, tokens.shape) if streams else None
+        return self._over_time(self.temporal_encoder, self._over_space(self.spatial_encoder, tokens), before)
 
-    def _pixels(self, features: Array, past: Past | None = None, *, begins: bool = True) -> tuple[Array, Any]:
-        config = self.config
-        tokens, past = self._over_time(self.temporal_decoder, features.astype(self.dtype), past)
+    def _pixels(self, features: Array, past: Past | None = None, *, streams: bool = False) -> tuple[Array, Any]:
+        config, begins = self.config, past is None
+        before = self._past(past, features.shape) if streams else None
+        tokens, after = self._over_time(self.temporal_decoder, features.astype(self.dtype), before)
         tokens = self._over_space(self.spatial_decoder, tokens)
         spans = config.temporal_patch
         first_head = self.first_head
@@ -160,7 +184,7 @@ class CViViT(nn.Module):
             patches_lib.from_patches(linear(first, first_head), 1, config.patch),
             patches_lib.from_patches(linear(later, later_head), spans, config.patch),
         ]
-        return jnp.concatenate(frames, axis=1).astype(jnp.float32), past
+        return jnp.concatenate(frames, axis=1).astype(jnp.float32), after
 
     def _differences(self, kernel: Array, axis: int) -> Array:
         """A kernel of later frames less its mean over a patch's frames, where the first frame's serves for that."""
@@ -189,29 +213,39 @@ class CViViT(nn.Module):
     def _over_time(self, stack: Stack, tokens: Array, past: Past | None) -> tuple[Array, Any]:
         """Causal attention among the time steps of each site, `temporal_window` of them, those of the past first."""
         batch, times, rows, columns, width = tokens.shape
-        before = 0 if past is None else past.key_values.keys.shape[2]
+        before = 0 if past is None else self.config.temporal_window - 1
         now = jnp.zeros((), jnp.int32) if past is None else jnp.minimum(past.steps, _LAST_POSITION)
         steps = now + jnp.arange(-before, times)
         angles = positions_lib.rotary_angles(steps[None, :, None], self.config.head_width)
         distance = steps[before:, None] - steps
         mask = (distance >= 0) & (distance < self.config.temporal_window) & (steps >= 0)
         flat = tokens.reshape(batch, times, rows * columns, width).swapaxes(1, 2).reshape(-1, times, width)
-        flat, kept = stack(flat, angles=angles, mask=mask[None, None], past=None if past is None else past.key_values)
+        at_sites = None if past is None else KeyValues(*(_joined_sites(each) for each in past.key_values))
+        flat, kept = stack(flat, angles=angles, mask=mask[None, None], past=at_sites)
         tokens = flat.reshape(batch, rows * columns, times, width).swapaxes(1, 2).reshape(tokens.shape)
-        return tokens, None if past is None or kept is None else Past(past.steps + times, kept)
+        if past is None or kept is None:
+            return tokens, None
+        shape = past.key_values.keys.shape
+        return tokens, Past(past.steps + times, KeyValues(*(each.reshape(shape) for each in kept)))
 
-    def _no_past(self, shape: tuple[int, ...], *, in_pixels: bool) -> Past:
-        """What there is before the first chunk of a stream, for videos or tokens of this shape."""
+    def _past(self, past: Past | None, shape: tuple[int, ...]) -> Past:
+        """What there is before a chunk of tokens of this shape: the past that is given, checked, or none."""
         config, (batch, _, rows, columns, _) = self.config, shape
-        sites = rows * columns // config.patch**2 if in_pixels else rows * columns
-        nothing = jnp.zeros(
-            (
-                config.temporal_layers,
-                batch * sites,
-                config.temporal_window - 1,
-                config.heads,
-                config.head_width,
-            ),
-            self.dtype,
-        )
-        return Past(jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))
+        kept = (config.temporal_window - 1, config.heads, config.head_width)
+        if past is None:
+            nothing = jnp.zeros((config.temporal_layers, batch, rows, columns, *kept), self.dtype)
+            return Past(jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))
+        found = list(past.key_values.keys.shape[1:4])
+        if found != [batch, rows, columns]:
+            raise UserError(
+                f"found a past of [batch, rows, columns] = {found}, expected {[batch, rows, columns]} as in the chunk; "
+                "begin a new stream for another video"
+            )
+        return past
+
+
+def _joined_sites(
+    kept: Float[Array, "layers batch rows columns past heads kv"],
+) -> Float[Array, "layers batch*rows*columns past heads kv"]:
+    layers, batch, rows, columns, *rest = kept.shape
+    return kept.reshape(layers, batch * rows * columns, *rest)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 
@@ -46,6 +46,7 @@ class DiscriminatorConfig:
     remat: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.kind not in ("frames", "video"):
             raise UserError(f"discriminator {self.kind!r} is unknown; known are frames and video")
         if not 0 < self.channel_multiplier < math.inf or self.most_channels < 1:

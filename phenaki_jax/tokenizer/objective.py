@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ObjectiveConfig:
     quantizer: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("l2", "l1", "quantizer"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"the objective's weight {name} {getattr(self, name)} must be a number of at least 0")

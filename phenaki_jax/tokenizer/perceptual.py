@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.features import i3d, lpips, random_weights, weights
 from phenaki_jax.layers.module import apply
 
@@ -52,6 +52,7 @@ class PerceptualConfig:
     video_layers: tuple[str, ...] = ("Conv3d_2c_3x3", "Mixed_3c", "Mixed_4f", "Mixed_5c")
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("image", "video"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"perceptual weight {name} {getattr(self, name)} must be a number of at least 0")

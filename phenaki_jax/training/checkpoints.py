@@ -33,6 +33,7 @@ _WITHOUT_PARAMETERS = (
 )
 # A network that only trains others: who begins with a run's parameters may have none, or another one.
 _OPTIONAL = "discriminator"
+_LONGEST_REASON = 100
 
 
 class Checkpoints:
@@ -167,7 +168,10 @@ def read_params(workdir: str | Path, step: int | None = None, *, average: bool =
     folder = latest_checkpoint(workdir, step)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(folder / "state").item_metadata.tree
+            described = checkpointer.metadata(folder / "state").item_metadata
+            if described is None:
+                raise FileNotFoundError("no list of its arrays")
+            tree = described.tree
             parts = ("params", "statistics", "frozen", *(["average"] if average else []))
             wanted = {name: tree[name] for name in parts if tree.get(name)}
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
@@ -233,7 +237,9 @@ def _differences(found: Any, wanted: Any, ignored: tuple[str, ...], name: str = 
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
+    # Behind a bracket tensorstore shows its settings as JSON.
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" [")[0][:_LONGEST_REASON]
     return UserError(
-        f"the checkpoint {folder} cannot be read ({reason_of(error)}); "
-        "if it is damaged, restore it, or move it away to go on from the one before"
+        f"the checkpoint {folder} cannot be read, as files are missing or cut ({reason}); "
+        "restore it, or move it away to go on from the one before"
     )

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from phenaki_jax.data.alternation import AlternatingFeed
 from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
-from phenaki_jax.errors import UserError, check_types
+from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.sharding import batch_sharding
 
@@ -34,6 +34,7 @@ class ResolutionConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_at_least(self, 1, "batch_size")
         if not 0 < self.rate <= 1:
             raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
 
@@ -81,8 +82,8 @@ class DataConfig:
     resolutions: tuple[ResolutionConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(isinstance(each, ResolutionConfig) for each in self.resolutions):
-            raise UserError(f"found resolutions {self.resolutions!r}, expected a tuple of ResolutionConfig")
+        check_types(self)
+        check_at_least(self, 1, "batch_size")
         taken = sum(each.rate for each in self.resolutions)
         if taken >= 1:
             raise UserError(

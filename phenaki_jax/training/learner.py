@@ -88,6 +88,9 @@ class Learner(Protocol):
     def text_length(self) -> int:
         """Tokens of a text."""
 
+    def check_steps(self, steps: int) -> None:
+        """Raises a UserError where a training of so many steps would never come to what it is set to do."""
+
     def describe(self) -> dict[str, Any]:
         """What it is and the configurations of its models, as JSON."""
 

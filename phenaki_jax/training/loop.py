@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from phenaki_jax.data.alternation import AlternatingFeed
 from phenaki_jax.data.feed import Feed
-from phenaki_jax.errors import UserError, check_types, raise_interrupt
+from phenaki_jax.errors import UserError, check_at_least, check_types, check_values, raise_interrupt
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
 from phenaki_jax.training.compiled import CompiledStep
@@ -53,8 +54,8 @@ class Schedule:
     eval_batches: int = 10
 
     def __post_init__(self) -> None:
-        if min(dataclasses.astuple(self)) < 1:
-            raise UserError(f"{self} needs every number to be at least 1")
+        check_types(self)
+        check_at_least(self, 1, *(field.name for field in dataclasses.fields(self)))
 
 
 def train(
@@ -97,10 +98,16 @@ def train(
       KeyboardInterrupt: interrupted; a checkpoint of the last step has been written.
     """
     mesh_config, step_config = mesh_config or MeshConfig(), step_config or StepConfig()
-    for settings in (learner, optimizer, data, schedule, step_config, mesh_config):
-        check_types(settings)
-    if type(seed) is not int or not 0 <= seed < 2**31:
-        raise UserError(f"found seed {seed!r}, expected 0 to {2**31 - 1}")
+    check_settings(
+        learner=learner,
+        schedule=schedule,
+        optimizer=optimizer,
+        data=data,
+        step_config=step_config,
+        mesh_config=mesh_config,
+        initial_workdir=initial_workdir,
+        seed=seed,
+    )
     mesh = mesh_config.make()
     _check_parts(data, step_config, mesh)
     feed = data.train_feed(learner, mesh, seed)
@@ -142,6 +149,8 @@ def train(
     merge = jax.jit(lambda first, second: first.merge(second))
 
     first_step = int(state.step)
+    if first_step and jax.process_index() == 0:
+        print(f"going on from step {first_step}", flush=True)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
     values: dict[str, float] = {}
@@ -194,6 +203,18 @@ def train(
             f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
         )
     return evaluated
+
+
+def check_settings(**settings: Any) -> None:
+    """Refuses what can be seen to be wrong in arguments of `train` before any data is read.
+
+    Raises:
+      UserError: a value of a wrong type or out of its range, or parts of a training that do not fit each other.
+    """
+    check_values(train.__name__, typing.get_type_hints(train), settings)
+    if not 0 <= settings.get("seed", 0) < 2**31:
+        raise UserError(f"found seed {settings['seed']}, expected 0 to {2**31 - 1}")
+    settings["learner"].check_steps(settings["schedule"].steps)
 
 
 def _check_parts(data: DataConfig, step_config: StepConfig, mesh: Mesh) -> None:

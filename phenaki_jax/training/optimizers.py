@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_at_least, check_types
 
 # Logical axes of the kernels that Muon orthogonalises (after "layers"): how many come in, then how many go out.
 _KERNEL_AXES = {
@@ -34,7 +35,10 @@ class OptimizerConfig:
       b1: decay of the first moment.
       b2: decay of the second moment.
       weight_decay: decoupled weight decay.
-      clip: largest global norm of the gradient.
+      clip: largest global norm of the gradient, above 0.
+
+    Raises:
+      UserError: an unknown kind, or a value out of its range.
     """
 
     kind: str = "adamw"
@@ -48,8 +52,21 @@ class OptimizerConfig:
     clip: float = 10.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.kind not in ("adamw", "muon"):
             raise UserError(f"optimizer {self.kind!r} is unknown; known are adamw and muon")
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"found learning_rate {self.learning_rate}, expected a number above 0, such as 1e-4")
+        if not self.clip > 0:
+            raise UserError(f"found clip {self.clip}, expected a number above 0, such as 10.0")
+        if not 0 <= self.final_share <= 1:
+            raise UserError(f"found final_share {self.final_share}, expected a share of learning_rate, from 0 to 1")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"found {name} {getattr(self, name)}, expected at least 0 and below 1")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"found weight_decay {self.weight_decay}, expected a number of at least 0")
+        check_at_least(self, 0, "warmup_steps")
         if self.warmup_steps >= self.decay_steps:
             raise UserError(
                 f"warmup_steps {self.warmup_steps} must be fewer than decay_steps {self.decay_steps}, which run files "

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 
 MESH_AXES = ("replica", "data", "model")
 
@@ -48,6 +48,7 @@ class MeshConfig:
     rules: str = "data_parallel"
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.rules not in RULES:
             raise UserError(f"sharding rules {self.rules!r} are unknown; known are {', '.join(RULES)}")
         if min(self.replica, self.model) < 1 or (self.data < 1 and self.data != -1):

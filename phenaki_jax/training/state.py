@@ -16,7 +16,7 @@ from flax.struct import PyTreeNode
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.training import sharding
 from phenaki_jax.training.learner import Batch, Given, Learned, Learner
 
@@ -41,6 +41,7 @@ class StepConfig:
     average_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.microbatches < 1:
             raise UserError(f"microbatches {self.microbatches} must be at least 1")
         if not 0 <= self.average_decay < 1:

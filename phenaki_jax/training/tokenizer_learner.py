@@ -10,7 +10,7 @@ import optax
 from clu import metrics
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation.metrics import count_codes, psnr
 from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.layers import pixels
@@ -58,6 +58,7 @@ class TokenizerLearner:
     averaged = ("tokenizer",)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.discriminator_optimizer is not None and self.adversarial is None:
             raise UserError(
                 "found a discriminator_optimizer without a discriminator: set TokenizerLearner.adversarial too"
@@ -83,6 +84,18 @@ class TokenizerLearner:
     def text_length(self) -> int:
         """Texts are not read; one token is the least that a feed can hold."""
         return 1
+
+    def check_steps(self, steps: int) -> None:
+        """Refuses a discriminator that would not act on the tokenizer in so many steps.
+
+        Raises:
+          UserError: names its first step and the last one.
+        """
+        if self.adversarial is not None and (start := self.adversarial.start) >= steps:
+            raise UserError(
+                f"found AdversarialConfig.start {start}, expected less than the {steps} steps of the training, in "
+                "which the discriminator would never act: set it to an earlier step, or train longer"
+            )
 
     @property
     def module(self) -> CViViT:

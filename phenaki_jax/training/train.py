@@ -38,7 +38,10 @@ def run(
             said = f"gin configuration: found a value of a wrong type ({said}) in {where}; see the run file"
         raise UserError(said) from error
     if dry_run:
+        loop.check_settings(**settings)
         _describe(settings)
+        # The files that it stands on, whose absence is told after the rest.
+        settings["learner"].load_frozen()
         return {}
     return loop.train(**settings, workdir=workdir, configuration=gin.config_str(max_line_length=120))
 
@@ -60,13 +63,15 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
     try:
         gin.parse_config_files_and_bindings(list(gin_files), None, finalize_config=False)
         in_files = [_macro_of(binding) for binding in gin_bindings]
-        gin.parse_config(list(gin_bindings))
+        for binding in gin_bindings:
+            _parse(binding)
         for binding, before in zip(gin_bindings, in_files, strict=True):
             _check_type(binding, before)
-        if "learner" not in _bindings_of_training():
+        bound = _bindings_of_training()
+        if missing := [name for name in ("learner", "optimizer", "data", "schedule") if name not in bound]:
             raise UserError(
                 f"gin configuration: {' '.join(gin_files)} says nothing of a training, expected run files such as "
-                "gin_configs/runs/shapes_tokenizer.gin, with loop.train.learner"
+                f"gin_configs/runs/shapes_tokenizer.gin, with loop.train.{missing[0]}"
             )
         gin.finalize()
     except UserError:
@@ -89,6 +94,16 @@ def _macro_of(binding: str) -> Any:
     except ValueError as error:
         raise UserError(
             f"gin configuration: no file has a macro {name} to set with --gin.{binding}; look in the run file"
+        ) from error
+
+
+def _parse(binding: str) -> None:
+    try:
+        gin.parse_config(binding)
+    except SyntaxError as error:
+        raise UserError(
+            f"gin configuration: found --gin.{binding}, expected a value of Python: put texts in quotes of their own, "
+            "as in --gin.DATA_DIR=\"'folder'\""
         ) from error
 
 

@@ -10,7 +10,7 @@ import optax
 from clu import metrics
 from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation.metrics import Ratio
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import init_params, parameter_shapes
@@ -66,6 +66,7 @@ class TransformerLearner:
     progress_metrics = ("loss", "accuracy")
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 <= self.null_text_rate < 1:
             raise UserError(
                 f"null_text_rate {self.null_text_rate} must be at least 0 and below 1; the paper drops 0.1 of the texts"
@@ -93,6 +94,9 @@ class TransformerLearner:
     def text_length(self) -> int:
         """Tokens of a text."""
         return self.model.text.length
+
+    def check_steps(self, steps: int) -> None:
+        """Any number will do."""
 
     def describe(self) -> dict[str, Any]:
         """The configurations of the three models, and how one samples from them, as JSON."""

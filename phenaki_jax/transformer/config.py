@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.layers.stack import StackConfig
 
 
@@ -37,6 +37,7 @@ class TransformerConfig:
     remat: str = "none"
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.codebook_size < 2:
             raise UserError(f"codebook size {self.codebook_size} must be that of the tokenizer, at least 2")
         if self.code_levels and math.prod(self.code_levels) != self.codebook_size:

@@ -1,6 +1,8 @@
 """A checkpoint becomes a model that loads, with the very parameters that were trained."""
 
 import pathlib
+import re
+import shutil
 
 import jax
 import numpy as np
@@ -24,6 +26,7 @@ def test_a_transformers_training_becomes_a_whole_model(
         "kind": "transformer",
         "format": 2,
         "phenaki_jax": "0.1.0",
+        "averaged": False,
     }
 
 
@@ -32,6 +35,28 @@ def test_a_tokenizers_training_becomes_a_tokenizer(tokenizer_workdir: pathlib.Pa
     config, params, _ = load_exported(tmp_path / "model")
     assert config == tiny_config().tokenizer
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
+
+
+def test_which_parameters_were_exported_is_told(
+    tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--workdir", str(tokenizer_workdir), "--out", str(tmp_path / "model")]
+    assert main([*words, "--ema"]) == 2
+    assert "found no averages of the parameters, which --ema asks for" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(words) == 0
+    assert capsys.readouterr().out.endswith("; parameters: as the last step left them\n")
+
+
+@pytest.mark.parametrize("lost", ["state/_METADATA", "state/manifest.ocdbt", "description/metadata"])
+def test_a_damaged_checkpoint_is_told_in_few_words(
+    tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    copy = shutil.copytree(tokenizer_workdir, tmp_path / "run")
+    (copy / "checkpoints" / "7" / lost).unlink()
+    assert main(["export", "--workdir", str(copy), "--out", str(tmp_path / "model")]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r"cannot be read, as files are missing or cut \([^{'\n]{1,100}\); restore it, or move", told)
 
 
 def test_a_step_that_is_not_there_is_refused(

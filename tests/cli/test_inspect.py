@@ -8,8 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from phenaki_jax.cli.inspect import _lines
 from phenaki_jax.cli.main import main
 from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.inference.export import export_model
 from phenaki_jax.inference.testing import random_params, tiny_config
 from phenaki_jax.inference.video_reader import read_video
 
@@ -38,10 +40,30 @@ def test_people_read_lines(folder: pathlib.Path, capsys: pytest.CaptureFixture[s
     assert f"parameters: {PARAMETERS:,}" in lines
 
 
+def test_a_text_of_several_lines_is_indented_below_its_name() -> None:
+    assert list(_lines({"a": {"configuration": "\n# one\n\nb = 2\n"}})) == [
+        "a:",
+        "  configuration:",
+        "    # one",
+        "",
+        "    b = 2",
+    ]
+
+
+def test_a_tokenizer_alone_is_not_sampled(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_config().tokenizer
+    export_model(tmp_path / "tokenizer", config, random_params(config))
+    told = inspect(capsys, tmp_path / "tokenizer")
+    assert told["codebook_size"] == 16
+    assert not {"sampling", "prefix_frames"} & told.keys()
+
+
 def test_a_training_and_its_checkpoint(transformer_workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = inspect(capsys, transformer_workdir)
     assert told["step"] == 7
     assert told["steps"] == [7]
+    assert told["codebook_size"] == 16
+    assert told["averaged"] is False
     assert told["parameters"] == PARAMETERS
     assert told == inspect(capsys, transformer_workdir / "checkpoints" / "7")
 

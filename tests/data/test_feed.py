@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from phenaki_jax.data import tasks
 from phenaki_jax.data.feed import Feed, make_feed
+from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
 from tests.data.conftest import SmallDataset
 
@@ -258,7 +259,7 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
         ({"split": "validation"}, "found split 'validation', expected one of test, train"),
         ({"converter": "vae"}, "found converter 'vae', expected one of tokenizer, transformer"),
         ({"batch_size": 7}, "found batch_size 7, expected a multiple of 2, .* set that of moving_shapes_joint to 8"),
-        ({"batch_size": 0}, "found batch_size 0, expected a multiple of 2"),
+        ({"batch_size": 0}, "found batch_size 0 of moving_shapes_joint, expected at least 1"),
         ({"frames": 13}, "openings of 13 frames, expected 1 to 12"),
     ],
 )
@@ -269,6 +270,38 @@ def test_impossible_feeds_are_refused_in_one_line(
         feed_of(dataset, mesh, **wrong)
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+def task_of_videos(frames: int, *, found: type, declared: type) -> seqio.Task:
+    """A task of someone's own, of black videos."""
+
+    def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        del split, shuffle_files, seed
+        return tf.data.Dataset.from_tensors({"video": np.zeros((frames, 32, 32, 3), found)}).repeat(8)
+
+    feature = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.as_dtype(declared), rank=4)
+    source = seqio.FunctionDataSource(read, splits=["train", "test"])
+    return seqio.Task("own", source, preprocessors=[], output_features={"video": feature})
+
+
+@pytest.mark.parametrize(
+    ("found", "declared"), [(np.float32, np.float32), (np.float32, np.uint8), (np.int32, np.int32)]
+)
+def test_videos_of_another_type_are_told(dataset: SmallDataset, mesh: Mesh, found: type, declared: type) -> None:
+    own = task_of_videos(11, found=found, declared=declared)
+    told = rf"^the videos of own are {found.__name__}, expected uint8 in 0\.\.255: convert them in the task$"
+    with pytest.raises(UserError, match=told):
+        feed_of(dataset, mesh, mixture=own, converter="tokenizer")
+
+
+def test_videos_of_a_length_that_the_model_does_not_take_are_told(dataset: SmallDataset, mesh: Mesh) -> None:
+    own = task_of_videos(4, found=np.uint8, declared=np.uint8)
+    told = (
+        r"^the test examples of own do not fit: found videos of 4 frames, expected 1 \+ k \* 2: "
+        "cut windows of them in the task$"
+    )
+    with pytest.raises(UserError, match=told):
+        next(feed_of(dataset, mesh, mixture=own, split="test", converter="tokenizer", temporal_patch=2))
 
 
 def test_a_missing_dataset_is_named_with_the_way_to_make_it(
@@ -283,5 +316,5 @@ def test_a_position_of_another_feed_is_refused(dataset: SmallDataset, mesh: Mesh
     feed_of(dataset, mesh).save(tmp_path)
     with pytest.raises(UserError, match=r"with batch_size=8, not 16, seed=0, not 1: resume with the settings"):
         feed_of(dataset, mesh, batch_size=16, seed=1).restore(tmp_path)
-    with pytest.raises(UserError, match=r"found nothing in .*, expected process_0_of_1"):
+    with pytest.raises(UserError, match=r"found no data position in .*: restore it, or move that checkpoint away"):
         feed_of(dataset, mesh).restore(tmp_path / "empty")

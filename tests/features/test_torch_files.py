@@ -96,7 +96,7 @@ def test_nothing_that_a_file_says_is_run(tmp_path: pathlib.Path, kind: str, call
     pickled = b"\x80\2c" + callable_name.encode() + b"\n(X%c\0\0\0" % len(command) + command + b"tR."
     WRITERS[kind](tmp_path / "state.pt", pickled)
     name = callable_name.replace("\n", ".")
-    assert f"found {name} in it, expected a state dict" in refusal(tmp_path / "state.pt")
+    assert f"found {name} in it, of which nothing was run, expected a state dict" in refusal(tmp_path / "state.pt")
     assert not (tmp_path / "ran").exists()
 
 
@@ -119,9 +119,9 @@ def test_a_pickle_changes_functions_for_itself_alone(tmp_path: pathlib.Path) -> 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("module_zip.pt", "found torch.nn.modules.linear.Linear in it, expected a state dict"),
-        ("checkpoint_zip.pt", "found 'state_dict' to be a OrderedDict, expected tensors alone"),
-        ("checkpoint_legacy.pt", "found 'state_dict' to be a OrderedDict, expected tensors alone"),
+        ("module_zip.pt", "found torch.nn.modules.linear.Linear in it, of which nothing was run"),
+        ("checkpoint_zip.pt", "found 'state_dict' to be an OrderedDict, expected tensors alone"),
+        ("checkpoint_legacy.pt", "found 'state_dict' to be an OrderedDict, expected tensors alone"),
     ],
 )
 def test_other_things_that_torch_saves_are_refused(fixtures: pathlib.Path, name: str, message: str) -> None:
@@ -158,7 +158,7 @@ def test_damaged_files_are_refused_or_hold_tensors(fixtures: pathlib.Path, tmp_p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "begins with b'', expected one that torch.save wrote"),
+        (b"", "found an empty file, expected one that torch.save wrote"),
         (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE html><', expected one that torch.save wrote"),
         (pickle.dumps({"w": [1.0]}), "found a pickle of another program"),
         (b"PK\3\4 and nothing else", "is damaged"),

@@ -83,33 +83,69 @@ def test_random_weights_are_the_seeds() -> None:
     assert not np.array_equal(first["logits"]["kernel"], other["logits"]["kernel"])
 
 
+HEADS_URL = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth"
+I3D_URL = "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt"
+VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+
+
 @pytest.mark.parametrize(
-    ("load", "name", "url"),
+    ("load", "name", "url", "published", "setting"),
     [
-        (weights.load_vgg16, "VGG16 weights", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+        (weights.load_vgg16, "VGG16 weights", VGG16_URL, "vgg16-397923af.pth", "vgg16_file"),
         (
             functools.partial(weights.load_lpips, "vgg16.pth"),
             "LPIPS heads",
-            "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth",
+            HEADS_URL,
+            "lpips_vgg_v0.1.pth",
+            "lpips_file",
         ),
-        (
-            weights.load_i3d,
-            "I3D weights",
-            "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt",
-        ),
+        (weights.load_i3d, "I3D weights", I3D_URL, "i3d_pretrained_400.pt", "i3d_file"),
     ],
 )
 def test_a_missing_file_is_told_with_where_it_comes_from_and_goes(
-    tmp_path: pathlib.Path, load: Callable[..., object], name: str, url: str
+    tmp_path: pathlib.Path, load: Callable[..., object], name: str, url: str, published: str, setting: str
 ) -> None:
-    path = tmp_path / "absent.pt"
-    missing = f"found no {name} at {path}, expected a file: download {url} to {path}"
+    """Under the published file's own name, which says what is in it."""
+
+    def refusal(*arguments: object) -> str:
+        with pytest.raises(UserError) as error:
+            load(*arguments)
+        return str(error.value)
+
+    missing = tmp_path / "absent.safetensors"
+    download, without = f"download {url} to", "or set PerceptualConfig.image to 0 to train without this loss"
+    elsewhere = f"{download} {tmp_path / published} and set PerceptualConfig.{setting} to that, {without}"
+    for path, found in ((missing, f"nothing at {missing}"), (tmp_path, f"a folder at {tmp_path}")):
+        assert refusal(path, "PerceptualConfig.image") == f"{name}: found {found}, expected a file; {elsewhere}"
+    named = tmp_path / published
+    there = f"{name}: found nothing at {named}, expected a file; {download} {named}"
+    assert refusal(named, "PerceptualConfig.image") == f"{there}, {without}"
+    assert refusal(named) == there
+    assert f"{name}: found no name, expected a file; {download} {published} and load that" == refusal("")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("mine.pt", b"<!DOCTYPE html><html>", "found a file that begins with b'<!DOCTYPE html><', expected one that"),
+        ("mine.pt", b"", "found an empty file, expected one that torch.save wrote"),
+        ("mine.pt", b"PK\3\4 and nothing else", "is damaged ("),
+        ("mine.safetensors", b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE html><', expected safetensors"),
+        ("mine.safetensors", b"", "found an empty file, expected safetensors"),
+        ("mine.safetensors", b"\x30\0\0\0\0\0\0\0{}", "is damaged ("),
+    ],
+)
+def test_a_file_of_something_else_is_told_with_where_the_right_one_comes_from(
+    tmp_path: pathlib.Path, name: str, content: bytes, found: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
-        load(path, "PerceptualConfig.image")
-    assert str(error.value) == f"{missing}, or set PerceptualConfig.image to 0 to train without this loss"
-    with pytest.raises(UserError) as error:
-        load(path)
-    assert str(error.value) == missing
+        weights.load_i3d(tmp_path / name, "PerceptualConfig.video")
+    assert found in str(error.value)
+    assert str(error.value).endswith(
+        f"; download {I3D_URL} to {tmp_path / 'i3d_pretrained_400.pt'} and set PerceptualConfig.i3d_file to that, or "
+        "set PerceptualConfig.video to 0 to train without this loss"
+    )
 
 
 def test_half_precision_becomes_whole(vgg16_file: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -107,6 +107,10 @@ def test_an_interrupted_export_leaves_the_old_model(
             ),
             r"first_stem as float32\[2, 3\], expected float32\[192, 16\]",
         ),
+        (
+            lambda folder: edit_tensors(folder, lambda tensors: tensors["first_stem"].fill(np.nan)),
+            "found NaN or infinite values in first_stem",
+        ),
     ],
 )
 def test_a_damaged_folder_is_refused(

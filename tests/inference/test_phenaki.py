@@ -3,9 +3,7 @@
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -83,14 +81,6 @@ def test_lengths_that_tokens_do_not_cover_are_refused(model: Phenaki) -> None:
         model.reconstruct(frames_of(4))
 
 
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Types and shapes are not checked, as users run it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("start", "message"),
@@ -106,9 +96,44 @@ def test_what_are_no_frames_is_not_gone_on_from(model: Phenaki, start: np.ndarra
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_what_is_no_video_is_not_encoded(model: Phenaki) -> None:
-    with pytest.raises(UserError, match=r"\[5, 32, 32, 3\], expected \[batch"):
-        model.encode(frames_of(5))
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (
+            frames_of(5),
+            r"video: found shape \[5, 32, 32, 3\], expected \[batch, .*; give a single one as video\[None\]",
+        ),
+        (frames_of(5)[None][:0], r"video: found an empty batch axis in shape \[0, 5, 32, 32, 3\]"),
+        (frames_of(5)[None, ..., :1], r"found shape \[1, 5, 32, 32, 1\], expected .*width, 3\]$"),
+        ([[1, 2]], "video: found a list, expected a NumPy or JAX array"),
+        (None, "video: found None, expected a NumPy or JAX array"),
+    ],
+)
+def test_what_is_no_video_is_not_encoded(model: Phenaki, video: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.encode(video)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_several_videos_are_not_reconstructed_at_once(model: Phenaki) -> None:
+    with pytest.raises(
+        UserError, match=r"shape \[1, 5, 32, 32, 3\], expected \[frames, .*one at a time, as video\[0\]"
+    ):
+        model.reconstruct(frames_of(5)[None])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        (None, "chunks: found None, expected a list or a generator"),
+        (frames_of(5)[None], r"found an array of shape \[1, 5, 32, 32, 3\], .* one as \[chunk\]"),
+    ],
+)
+def test_what_are_no_chunks_is_refused(model: Phenaki, chunks: object, message: str) -> None:
+    for stream in (model.encode_stream, model.decode_stream):
+        with pytest.raises(UserError, match=message):
+            stream(chunks)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -116,18 +141,21 @@ def test_what_is_no_video_is_not_encoded(model: Phenaki) -> None:
     ("tokens", "message"),
     [
         (np.zeros((3, 4, 4), np.int32), r"shape \[3, 4, 4\], expected \[batch, .*tokens\[None\]"),
-        (np.zeros((1, 0, 4, 4), np.int32), r"shape \[1, 0, 4, 4\], expected .* at least 1 each"),
+        (np.zeros((1, 0, 4, 4), np.int32), r"empty times axis in shape \[1, 0, 4, 4\], expected .* at least 1 each"),
+        ([[1]], "tokens: found a list, expected a NumPy or JAX array"),
         (np.zeros((1, 1, 4, 4), np.float32), "type float32, expected whole numbers"),
     ],
 )
-def test_what_are_no_tokens_is_not_decoded(model: Phenaki, tokens: np.ndarray, message: str) -> None:
+def test_what_are_no_tokens_is_not_decoded(model: Phenaki, tokens: object, message: str) -> None:
     for decode in (model.decode, lambda chunk: next(model.decode_stream([chunk]))):
         with pytest.raises(UserError, match=message):
             decode(tokens)
 
 
 def test_codes_that_are_not_in_the_codebook_are_refused(model: Phenaki) -> None:
-    with pytest.raises(UserError, match="from 3 to 16, expected 0 to 15"):
+    with pytest.raises(
+        UserError, match=r"from 3 to 16, expected 0 to 15: .*decode them with the model that encoded them"
+    ):
         model.decode(np.array([3, *[16] * 15]).reshape(1, 1, 4, 4))
 
 

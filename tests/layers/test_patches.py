@@ -1,5 +1,7 @@
 """Patches come back as the frames they were cut from, and pixels as the numbers they were."""
 
+import re
+
 import hypothesis
 import hypothesis.strategies as st
 import jax.numpy as jnp
@@ -32,6 +34,28 @@ def test_all_pixel_values_survive() -> None:
     np.testing.assert_array_equal(to_uint8(jnp.array([-7.0, 7.0])), [0, 255])
 
 
-def test_pixels_of_another_type_are_refused_with_their_range() -> None:
-    with pytest.raises(UserError, match=r"video: found float32 in -1\.\.1, expected uint8 in 0\.\.255"):
-        check_uint8("video", np.array([-1.0, 1.0], np.float32))
+@pytest.mark.parametrize(
+    ("pixels", "found", "advice"),
+    [
+        (
+            np.array([-1.0, 1.0], np.float32),
+            "float32 in -1..1",
+            "convert with phenaki_jax.layers.pixels.to_uint8(video)",
+        ),
+        (np.array([0.0, 1.0]), "float64 in 0..1", "convert with (255 * video).round().astype(np.uint8)"),
+        (np.array([0.0, 254.6]), "float64 in 0..255", "convert with video.round().astype(np.uint8)"),
+        (np.array([0, 1], np.int32), "int32 in 0..1", "convert with video.round().astype(np.uint8)"),
+        (np.array([-1, 300]), "int64 in -1..300", "bring them into that range first"),
+        (np.array([0.0, np.nan]), "float64 with NaN or infinite values", "mend what they come from"),
+        (np.array([True]), "bool", "give whole numbers"),
+        (
+            jnp.array([0.0, 1.0], jnp.bfloat16),
+            "bfloat16 in 0..1",
+            "convert with (255 * video).round().astype(np.uint8)",
+        ),
+    ],
+)
+def test_pixels_of_another_type_are_refused_with_what_mends_them(pixels: np.ndarray, found: str, advice: str) -> None:
+    expected = f"video: found {found}, expected uint8 in 0..255; {advice}"
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
+        check_uint8("video", pixels)

@@ -51,7 +51,7 @@ def test_dropout_drops_only_while_training(params: dict) -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(UserError, match="width 8 over 3 heads must give an even whole number"):
+    with pytest.raises(UserError, match=r"width 8 over 3 heads gives each 2\.667 features, expected an even"):
         dataclasses.replace(CONFIG, heads=3)
 
 

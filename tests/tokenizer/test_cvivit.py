@@ -1,13 +1,16 @@
 """C-ViViT: causal in time exactly, any 1 + k * p frames, images as one frame."""
 
 import dataclasses
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.inference.testing import random_params
 from phenaki_jax.tokenizer.config import POSITIONS, CViViTConfig, QuantizerConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
@@ -159,7 +162,7 @@ def test_frames_that_patches_do_not_cover_are_refused() -> None:
     [
         ({"positions": "learned"}, "positions 'learned' are unknown; known are rotary, sinusoidal, rotary_sinusoidal"),
         ({"temporal_window": 0}, "temporal_window 0 must be at least 1"),
-        ({"temporal_layers": 0}, "needs layers, .* of at least 1"),
+        ({"temporal_layers": 0}, "found temporal_layers 0, expected at least 1"),
         ({"width": 4, "heads": 2}, "4 over 2 heads leaves 2 features each, expected at least 4"),
         ({"width": 2, "heads": 1, "positions": "sinusoidal"}, "width 2 must be at least 4"),
     ],
@@ -167,3 +170,60 @@ def test_frames_that_patches_do_not_cover_are_refused() -> None:
 def test_impossible_models_are_refused(settings: dict, line: str) -> None:
     with pytest.raises(UserError, match=line):
         _config(**settings)
+
+
+_PARAMS = jax.eval_shape(lambda: init_params(_config(), jax.random.key(0)))["tokenizer"]
+
+
+def _traced(method: str, *inputs: object) -> Any:
+    """The shapes that a method returns; nothing is computed."""
+    run = lambda params, *inputs: CViViT(_config()).apply({"params": nn.unbox(params)}, *inputs, method=method)  # noqa: E731
+    return jax.eval_shape(run, _PARAMS, *inputs)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("method", "inputs", "line"),
+    [
+        ("encode", [np.zeros((5, 16, 16, 3), np.float32)], r"video: found shape \[5, 16, 16, 3\], .* video\[None\]"),
+        (
+            "encode",
+            [np.zeros((1, 5, 16, 16, 1), np.float32)],
+            r"found shape \[1, 5, 16, 16, 1\], expected .* width, 3\]",
+        ),
+        ("encode", [np.zeros((1, 5, 16, 16, 3), np.uint8)], "found a video of uint8, expected floats"),
+        (
+            "quantize",
+            [np.zeros((1, 5, 16, 16, 3), np.float32), np.ones((1, 5), bool)],
+            r"time_mask: found shape \[1, 5\], expected \[1, 3\]",
+        ),
+        ("decode", [np.zeros((1, 3, 2, 2), np.float32)], "code indices of type float32, expected whole numbers"),
+        ("decode", [np.zeros((3, 2, 2), np.int32)], r"tokens: found shape \[3, 2, 2\], .* tokens\[None\]"),
+        ("decode_chunk", [np.zeros((3, 2, 2), np.int32), None], r"tokens: found shape \[3, 2, 2\], .* tokens\[None\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_from_its_shape(method: str, inputs: list, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        _traced(method, *inputs)
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(2, 16, 16), (1, 32, 32), (1, 8, 32)])
+def test_a_past_of_another_grid_is_refused(batch: int, height: int, width: int) -> None:
+    """Of 8 x 32 pixels there are as many sites as of 16 x 16."""
+    tokens, past = _traced("encode_chunk", _video(3), None)
+    chunk = _video(2, size=32)[:, :, :height, :width].repeat(batch, axis=0)
+    line = rf"past of \[batch, rows, columns\] = \[1, 2, 2\], expected \[{batch}, {height // 8}, {width // 8}\]"
+    with pytest.raises(UserError, match=line):
+        _traced("encode_chunk", chunk, past)
+    _, past = _traced("decode_chunk", tokens, None)
+    with pytest.raises(UserError, match=line):
+        _traced("decode_chunk", jnp.zeros((batch, 1, height // 8, width // 8), jnp.int32), past)
+
+
+@pytest.mark.parametrize("index", [-1, 200])
+def test_codes_that_are_not_in_the_codebook_are_refused(index: int) -> None:
+    """Here they are known while the parameters are traced."""
+    tokens = jnp.full((1, 1, 2, 2), index)
+    run = lambda params: CViViT(_config()).apply({"params": params}, tokens, method="decode")  # noqa: E731
+    with pytest.raises(UserError, match=f"from {index} to {index}, expected 0 to 199"):
+        jax.eval_shape(run, nn.unbox(_PARAMS))

@@ -179,7 +179,7 @@ def test_a_run_begins_with_the_parameters_of_another_whose_clips_are_shorter(
     small.on_images().run(still, tmp_path / "images")
     begun = checkpoints.read_params(tmp_path / "images")["params"]
 
-    no_learning = small.changed("optimizer", learning_rate=0.0)
+    no_learning = small.changed("optimizer", learning_rate=1e-30)
     no_learning.run(transformer_learner, tmp_path / "videos", initial_workdir=str(tmp_path / "images"))
     jax.tree.map(np.testing.assert_array_equal, checkpoints.read_params(tmp_path / "videos")["params"], begun)
 
@@ -278,7 +278,7 @@ def test_a_game_begins_with_a_tokenizer_trained_without_and_resumes_with_its_ave
     kept = [checkpoints.read_parameters_that_fit(tmp_path / "run", each.describe()) for each in (same, other)]
     assert [sorted(each["params"]) for each in kept] == [["discriminator", "tokenizer"], ["tokenizer"]]
     assert [sorted(each["statistics"]) for each in kept] == [["discriminator"], []]
-    no_learning = small.changed("optimizer", learning_rate=0.0).changed("schedule", steps=1)
+    no_learning = small.changed("optimizer", learning_rate=1e-30).changed("schedule", steps=1)
     no_learning.run(learner, tmp_path / "again", initial_workdir=str(tmp_path / "run"))
     again = checkpoints.read_params(tmp_path / "again")["params"]
     np.testing.assert_array_equal(again["tokenizer"]["first_head"], last["tokenizer"]["first_head"])

@@ -1,5 +1,7 @@
 """The optimizers: which parameters Muon takes, and how the learning rate goes."""
 
+import math
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -49,3 +51,23 @@ def test_muon_makes_every_direction_of_a_kernel_move_alike_and_leaves_the_rest_t
 def test_settings_that_cannot_be_are_refused(settings: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):
         OptimizerConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"learning_rate": math.inf},
+        {"clip": -1.0},
+        {"clip": math.nan},
+        {"final_share": 1.5},
+        {"b1": 1.0},
+        {"b2": -0.1},
+        {"weight_decay": -1e-4},
+        {"warmup_steps": -1},
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"found {next(iter(wrong))}"):
+        OptimizerConfig(**wrong)

@@ -1,18 +1,22 @@
 """Run files: what is wrong in them, or in what is set over them, is told in one line."""
 
+import contextlib
 import math
 from pathlib import Path
 
 import gin
 import jax
+import jaxtyping
 import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.training import train
+from phenaki_jax.training import loop, train
 
 TOKENIZER = "gin_configs/runs/shapes_tokenizer.gin"
+PAPER = "gin_configs/runs/cvivit_paper.gin"
+GAN = "gin_configs/runs/shapes_tokenizer_gan.gin"
 ROOT = Path(__file__).parents[2]
 RUNS = sorted(ROOT.glob("gin_configs/runs/*.gin"))
 
@@ -23,8 +27,10 @@ def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFi
     if "transformer" in file.stem:
         bindings.append("TOKENIZER_WORKDIR='tokenizer'")
     if "paper" in file.stem:
-        bindings.append("MIXTURE='clips'")
-    train.run([str(file)], bindings, "workdir", dry_run=True)
+        bindings += ["MIXTURE='clips'", "VGG16_FILE='random'", "LPIPS_FILE='random'", "I3D_FILE='random'"]
+    # What another training would leave is not there.
+    with pytest.raises(UserError, match="no checkpoint") if "transformer" in file.stem else contextlib.nullcontext():
+        train.run([str(file)], bindings, "workdir", dry_run=True)
     assert "parameters" in capsys.readouterr().out
 
 
@@ -50,6 +56,24 @@ def test_bindings_go_over_files() -> None:
     train.configure([TOKENIZER], ["DATA_DIR='data'", "STEPS=77", "loop.Schedule.log_every=3"])
     assert gin.query_parameter("loop.Schedule.log_every") == 3
     assert gin.query_parameter("STEPS/gin.macro.value") == 77
+
+
+def test_every_setting_of_the_loss_can_be_set_by_its_name() -> None:
+    values = {
+        "objective.ObjectiveConfig.l1": 0.5,
+        "perceptual.PerceptualConfig.image": 0.25,
+        "adversarial.AdversarialConfig.weight": 0.125,
+        "discriminator.DiscriminatorConfig.most_channels": 16,
+        "state.StepConfig.microbatches": 4,
+    }
+    train.configure([GAN], ["DATA_DIR='data'", *(f"{name}={value}" for name, value in values.items())])
+    settings = gin.get_bindings(loop.train)
+    learner, step_config = settings["learner"], settings["step_config"]
+    found = (learner.objective.l1, learner.perceptual.image, learner.adversarial.weight)
+    assert found == (0.5, 0.25, 0.125)
+    assert (learner.adversarial.discriminator.most_channels, step_config.microbatches) == (16, 4)
+    warmups = [each.warmup_steps for each in (settings["optimizer"], learner.discriminator_optimizer)]
+    assert warmups == [80, 80]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +103,64 @@ def test_an_unknown_name_is_refused_in_one_line(binding: str, told: str) -> None
 def test_a_value_of_another_type_is_refused(binding: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         train.configure([TOKENIZER], ["DATA_DIR='data'", binding])
+
+
+@pytest.mark.parametrize(
+    ("binding", "told"),
+    [
+        ("CODE_LEVELS=()", "found no levels of fsq, expected some"),
+        ("loop.train.initial_workdir=3", r"found train\.initial_workdir 3, .*, expected text in quotes$"),
+        ("loop.train.learner='x'", r"found train\.learner 'x', .*, expected a Learner$"),
+        ("loop.train.seed=-1", "found seed -1, expected 0 to 2147483647"),
+        ("loop.Schedule.log_every=0", "^found log_every 0, expected at least 1$"),
+        ("BATCH_SIZE=0", "^found batch_size 0, expected at least 1$"),
+        ("CViViTConfig.heads=0", "^found heads 0, expected at least 1$"),
+        ("CViViTConfig.spatial_layers=0", "^found spatial_layers 0, expected at least 1$"),
+        ("CViViTConfig.frames=10", "found frames 10, expected .*: set frames to 9 or 11$"),
+        ("LEARNING_RATE=-1.0", "found learning_rate -1.0, expected a number above 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_in_a_dry_run(binding: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        train.run([TOKENIZER], ["DATA_DIR='data'", binding], "workdir", dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("binding", "told"),
+    [
+        ("CODE_LEVELS=5", r"found QuantizerConfig\.levels 5, .*, expected whole numbers as in \(8, 5\)$"),
+        ("CViViTConfig.quantizer='fsq'", r"found CViViTConfig\.quantizer 'fsq', .*, expected a QuantizerConfig$"),
+        ("TokenizerLearner.adversarial='yes'", "'yes', .*, expected an AdversarialConfig or None$"),
+        ("DataConfig.resolutions=3", r"found DataConfig\.resolutions 3, .*, expected a tuple of ResolutionConfig$"),
+    ],
+)
+def test_a_setting_of_another_type_is_named_before_it_is_used(
+    binding: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As for users, for whom nothing else checks types.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(UserError, match=told):
+        train.run([TOKENIZER], ["DATA_DIR='data'", binding], "workdir", dry_run=True)
+
+
+def test_a_text_without_quotes_is_told() -> None:
+    told = r"found --gin\.MIXTURE=moving_shapes_joint, .*: put texts in quotes"
+    with pytest.raises(UserError, match=told):
+        train.configure([TOKENIZER], ["DATA_DIR='data'", "MIXTURE=moving_shapes_joint"])
+
+
+def test_files_that_are_not_there_are_told_after_what_would_be_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"found nothing at nowhere\.pth"):
+        train.run([PAPER], ["DATA_DIR='data'", "MIXTURE='clips'", "LPIPS_FILE='nowhere.pth'"], "workdir", dry_run=True)
+    assert "parameters" in capsys.readouterr().out
+
+
+def test_a_discriminator_that_would_never_act_is_refused() -> None:
+    bindings = ["DATA_DIR='data'", "MIXTURE='clips'", "AdversarialConfig.start=1_000_000"]
+    with pytest.raises(
+        UserError, match=r"found AdversarialConfig\.start 1000000, expected less than the 1000000 steps"
+    ):
+        train.run([PAPER], bindings, "workdir", dry_run=True)
 
 
 def test_a_file_of_a_model_alone_is_no_run_file() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.layers.arrays import check_shape
 from phenaki_jax.tokenizer.config import QuantizerConfig
 
 
-def check_indices(config: QuantizerConfig, indices: np.ndarray) -> None:
-    """Refuses indices, on the host, that are in no codebook of this config; none at all are accepted.
+def check_indices(config: QuantizerConfig, indices: np.ndarray | jax.Array) -> None:
+    """Refuses indices that are in no codebook of this config; none at all, and traced ones, are accepted.
 
     Raises:
       UserError: names the type or range found and the one expected.
@@ -19,24 +21,25 @@ def check_indices(config: QuantizerConfig, indices: np.ndarray) -> None:
     if not np.issubdtype(indices.dtype, np.integer):
         raise UserError(f"found code indices of type {indices.dtype}, expected whole numbers such as int32")
     size = config.codebook_size
-    if indices.size and not 0 <= indices.min() <= indices.max() < size:
+    if not indices.size or isinstance(indices, jax.core.Tracer):
+        return
+    # On the host: within a traced function, what is computed of an array that is known is traced too.
+    values = np.asarray(indices)
+    low, high = int(values.min()), int(values.max())
+    if not 0 <= low <= high < size:
         raise UserError(
-            f"found code indices from {indices.min()} to {indices.max()}, expected 0 to {size - 1}: "
-            "they are of another tokenizer"
+            f"found code indices from {low} to {high}, expected 0 to {size - 1}: they are of another tokenizer; "
+            "decode them with the model that encoded them"
         )
 
 
-def check_tokens(config: QuantizerConfig, tokens: np.ndarray) -> None:
+def check_tokens(config: QuantizerConfig, tokens: np.ndarray | jax.Array) -> None:
     """Refuses what is no batch of videos in tokens [batch, times, rows, columns] of this config.
 
     Raises:
       UserError: names the shape, type or range found and the one expected.
     """
-    if tokens.ndim != 4 or not tokens.size:
-        raise UserError(
-            f"found tokens of shape {list(tokens.shape)}, expected [batch, times, rows, columns] of at least 1 each; "
-            "give tokens as encode returns them, those of one video as tokens[None]"
-        )
+    check_shape("tokens", tokens, ("batch", "times", "rows", "columns"))
     check_indices(config, tokens)
 
 
