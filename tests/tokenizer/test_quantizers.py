@@ -462,7 +462,7 @@ def test_indices_out_of_range_are_refused(indices: np.ndarray, line: str) -> Non
     [
         ({"kind": "vq"}, "quantizer 'vq' is unknown; known are cosine_vq, cosine_vq_ema, fsq, lfq, bsq"),
         ({"kind": "fsq", "levels": (8, 1)}, "levels .* from 2 to 1000"),
-        ({"kind": "fsq", "levels": ()}, "levels .* from 2 to 1000"),
+        ({"kind": "fsq", "levels": ()}, "found no levels of fsq"),
         ({"kind": "fsq", "levels": (1001, 2)}, "levels .* from 2 to 1000"),
         ({"kind": "fsq", "levels": (1000, 512)}, "fsq of 512000 codes .* from 2 to 262144"),
         ({"kind": "lfq", "bits": 19}, "lfq bits 19 must be from 1 to 18"),
