@@ -8,6 +8,7 @@ import statistics
 from clu import metrics
 
 from phenaki_jax.evaluation.metrics import CodeCounts, CodePerplexity, Ratio
+from phenaki_jax.tokenizer.config import QuantizerConfig
 
 STEMS = ("first_stem", "later_stem", "first_head", "later_head")
 
@@ -59,14 +60,14 @@ def collection(*, adversarial: bool) -> type[metrics.Collection]:
     )
 
 
-def advice(values: dict[str, float], codebook_size: int) -> list[str]:
+def advice(values: dict[str, float], quantizer: QuantizerConfig) -> list[str]:
     """A line for each thing that is not well: what is seen, what it means, what to try.
 
     Args:
       values: metrics of the last steps, by name.
-      codebook_size: number of codes.
+      quantizer: which codes there are.
     """
-    return [*_of_codes(values, codebook_size), *_of_frames(values), *_of_gradients(values), *_of_game(values)]
+    return [*_of_codes(values, quantizer), *_of_frames(values), *_of_gradients(values), *_of_game(values)]
 
 
 def summary(values: dict[str, float], codebook_size: int) -> list[str]:
@@ -101,15 +102,22 @@ def _frame_errors(values: dict[str, float]) -> dict[str, float]:
     return {name: values[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))}
 
 
-def _of_codes(values: dict[str, float], codebook_size: int) -> list[str]:
-    perplexity = values.get("codebook_perplexity")
+def _of_codes(values: dict[str, float], quantizer: QuantizerConfig) -> list[str]:
+    perplexity, codebook_size = values.get("codebook_perplexity"), quantizer.codebook_size
     if perplexity is None or perplexity >= max(2.0, _LEAST_PERPLEXITY * min(codebook_size, _MOST_CODES)):
         return []
     usage = values.get("codebook_usage", 0.0)
+    restarts = "cosine_vq with its restart above 0"
+    if quantizer.kind in ("lfq", "bsq"):
+        other = f"a larger weight of entropy, or {restarts}"
+    elif quantizer.is_settled and quantizer.restart > 0:
+        other = "a larger restart, or fewer codes"
+    else:
+        other = restarts
     return [
         f"codebook_perplexity {perplexity:.3g}, codebook_usage {usage:.2g} of {codebook_size} codes: a few codes carry "
         "nearly all tokens (collapse). Normal in the first hundreds of steps; later try a longer warmup_steps, a lower "
-        "learning_rate, or a quantizer that does not collapse: kind fsq, or cosine_vq with its restart above 0"
+        f"learning_rate, {other}"
     ]
 
 
@@ -146,7 +154,7 @@ def _of_gradients(values: dict[str, float]) -> list[str]:
             )
             told.append(
                 f"gradient_norm_{least} {norms[least]:.2g} against gradient_norm_{most} {norms[most]:.2g}: the {whose} "
-                f"layers starve. Try {what}"
+                f"layers starve. Normal in the first steps; later try {what}"
             )
     return told
 
@@ -170,8 +178,8 @@ def _of_game(values: dict[str, float]) -> list[str]:
     elif accuracy < _UNSURE:
         told.append(
             f"discriminator_accuracy {accuracy:.3f}, no better than chance: the tokenizer fools it, or it has not "
-            "begun to learn. Look at gradient_norm_discriminator; try a lower r1, a higher learning_rate of its own, "
-            "or a larger batch"
+            "begun to learn. Normal in the first steps; later look at gradient_norm_discriminator, and try a lower r1, "
+            "a higher learning_rate of its own, or a larger batch"
         )
     if values.get("gradient_norm_discriminator") == 0:
         told.append(

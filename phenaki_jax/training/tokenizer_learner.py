@@ -238,7 +238,7 @@ class TokenizerLearner:
 
     def advice(self, values: dict[str, float]) -> list[str]:
         """What the metrics say of the health of the training."""
-        return tokenizer_health.advice(values, self.model.quantizer.codebook_size)
+        return tokenizer_health.advice(values, self.model.quantizer)
 
     def summary(self, values: dict[str, float]) -> list[str]:
         """Codes, frames, gradients and the game, in words and numbers."""
