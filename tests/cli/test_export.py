@@ -48,7 +48,7 @@ def test_which_parameters_were_exported_is_told(
     assert capsys.readouterr().out.endswith("; parameters: as the last step left them\n")
 
 
-@pytest.mark.parametrize("lost", ["state/_METADATA", "state/manifest.ocdbt", "description/metadata"])
+@pytest.mark.parametrize("lost", ["state/_METADATA", "description/metadata"])
 def test_a_damaged_checkpoint_is_told_in_few_words(
     tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], lost: str
 ) -> None:
