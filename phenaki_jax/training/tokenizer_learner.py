@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -178,7 +179,11 @@ class TokenizerLearner:
         outputs = self._outputs(means, sums, quantized, frame_mask)
         gradients, observed = {}, {}
         if self.adversarial is not None:
-            play = self._game(params["discriminator"], video, reconstruction, frame_mask, slope, given)
+            network = params["discriminator"]
+            play = self._game(
+                given.step,
+                functools.partial(self._play, network, video, reconstruction, frame_mask, slope, given),
+            )
             slope += play.slope
             gradients["discriminator"] = play.gradient
             observed["discriminator"] = play.lecam
@@ -288,22 +293,13 @@ class TokenizerLearner:
         weight = jnp.sum(frame_mask, dtype=jnp.float32)
         return {**_weighted(means, weight), **sums, "code_counts": code_counts}
 
-    def _game(
-        self,
-        discriminator: Any,
-        video: _Video,
-        reconstruction: _Video,
-        frame_mask: Bool[Array, "batch frames"],
-        slope: _Video,
-        given: Given,
-    ) -> "_Play":
-        """`_play` from the step on at which the discriminator starts; before that nothing, which costs nothing."""
-        play = functools.partial(self._play, discriminator, video, reconstruction, frame_mask, slope, given)
+    def _game(self, step: Array, play: Callable[[], "_Play"]) -> "_Play":
+        """A play from the step on at which the discriminator starts; before that nothing, which costs nothing."""
         config: Any = self.adversarial
         if not config.discriminator_start:
             return play()
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(play))
-        return jax.lax.cond(given.step >= config.discriminator_start, play, lambda: nothing)
+        return jax.lax.cond(step >= config.discriminator_start, play, lambda: nothing)
 
     def _play(
         self,
