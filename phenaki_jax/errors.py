@@ -1,12 +1,13 @@
 """What ends a command early: the one exception that becomes one line and exit code 2, and interrupts."""
 
+import contextlib
 import dataclasses
 import os
 import signal
 import threading
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -115,17 +116,36 @@ def _in_words(wanted: Any) -> str:
     return f"{'an' if wanted.__name__[0] in 'AEIOU' else 'a'} {wanted.__name__}"
 
 
+@dataclasses.dataclass
+class _HalfWritten:
+    count: int = 0
+
+
+_half_written = _HalfWritten()
+
+
+@contextlib.contextmanager
+def half_written() -> Iterator[None]:
+    """While something is there that an interrupted process has to tidy up, see `raise_interrupt`."""
+    _half_written.count += 1
+    try:
+        yield
+    finally:
+        _half_written.count -= 1
+
+
 def raise_interrupt(number: int, frame: FrameType | None) -> None:
     """A handler of signals that raises KeyboardInterrupt, where it is not swallowed.
 
     JAX runs Python code whenever garbage is collected, out of which no exception comes; there the signal waits. While a
-    module is imported it ends the process at once, which then holds nothing to tidy up: C extensions do not survive an
-    exception while they are loaded.
+    module is imported it ends the process at once, as C extensions do not survive an exception while they are loaded;
+    but where something is `half_written`, it waits until the module is there.
     """
-    if _is_importing(frame):
+    is_importing = _is_importing(frame)
+    if is_importing and not _half_written.count:
         os.write(2, b"phenaki: interrupted\n")
         os._exit(INTERRUPTED)
-    if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+    if is_importing or (frame is not None and frame.f_code.co_name == "_xla_gc_callback"):
         # To the main thread, so that it also wakes it.
         threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number)).start()
         return

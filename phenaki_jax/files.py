@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import UserError, half_written, reason_of
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
       UserError: it cannot be written.
     """
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    with told_unwritable(path):
+    with told_unwritable(path), half_written():
         try:
             yield unfinished
             unfinished.replace(path)

@@ -1,13 +1,17 @@
 """What ends a command early reaches the one who asked for it."""
 
+import contextlib
 import dataclasses
+import importlib
 import os
+import pathlib
 import re
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from phenaki_jax.errors import UserError, check_types, raise_interrupt
+from phenaki_jax.errors import UserError, check_types, half_written, raise_interrupt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,21 @@ def test_fields_of_their_types_are_taken() -> None:
     check_types(_Outer(_Inner(), other=_Inner()))
 
 
+@contextlib.contextmanager
+def _interrupted_next() -> Iterator[None]:
+    """Interrupts are raised as in commands, and one that the block asked for comes after it."""
+    nothing, silent = os.pipe()
+    before = signal.signal(signal.SIGINT, raise_interrupt)
+    try:
+        yield
+        with pytest.raises(KeyboardInterrupt):
+            os.read(nothing, 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        os.close(nothing)
+        os.close(silent)
+
+
 def test_an_interrupt_during_garbage_collection_comes_after_it() -> None:
     """JAX's hook, known by its name, swallows exceptions; what is waited for next is woken."""
     ended = []
@@ -57,14 +76,17 @@ def test_an_interrupt_during_garbage_collection_comes_after_it() -> None:
         signal.raise_signal(signal.SIGINT)
         ended.append(True)
 
-    nothing, silent = os.pipe()
-    before = signal.signal(signal.SIGINT, raise_interrupt)
-    try:
+    with _interrupted_next():
         _xla_gc_callback()
-        with pytest.raises(KeyboardInterrupt):
-            os.read(nothing, 1)
-    finally:
-        signal.signal(signal.SIGINT, before)
-        os.close(nothing)
-        os.close(silent)
     assert ended
+
+
+def test_an_interrupt_during_an_import_waits_where_something_is_half_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere it ends the process, in which nothing could be tidied up."""
+    (tmp_path / "interrupted_module.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nended = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    with half_written(), _interrupted_next():
+        module = importlib.import_module("interrupted_module")
+    assert module.ended

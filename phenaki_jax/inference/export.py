@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import UserError, counted
+from phenaki_jax.errors import UserError, counted, half_written
 from phenaki_jax.files import check_parent, told_unwritable
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import parameter_shapes
@@ -147,7 +147,7 @@ def export_model(
     check_export_folder(folder)
     tensors = {name: _flat(tree) for name, tree in params.items()}
     _check_tensors(tensors, config, {name: f"parameters of {name}" for name in TENSOR_FILES})
-    with told_unwritable(folder):
+    with told_unwritable(folder), half_written():
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.incomplete")
         try:
             unfinished.mkdir()
