@@ -156,7 +156,7 @@ def differences(name: str, features: np.ndarray, valid: np.ndarray, arrays: Arra
         codebook = params["params"]["codebook"]
         begun = CodebookAverages(np.ones(config.codes, np.float32), codebook)
         update = jax.jit(update_codebook, static_argnums=0)
-        found["new_codebook"], _ = update(config, codebook, begun, quantized.statistics, jax.random.key(0))
+        found["new_codebook"], *_ = update(config, codebook, begun, quantized.statistics, jax.random.key(0))
     compared = {}
     for key in (key.removeprefix("expected.") for key in arrays if key.startswith("expected.")):
         theirs = arrays[f"expected.{key}"]

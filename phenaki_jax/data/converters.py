@@ -53,8 +53,10 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
 
     def _whole_steps(self, before: str, after: str, found: tf.Tensor) -> tf.Operation:
         patch = self._temporal_patch
+        below = 1 + (found - 1) // patch * patch
+        expected = f"{after}, expected 1 + k * {patch}, such as"
         return tf.debugging.Assert(
-            (found - 1) % patch == 0, [f"found {before}", found, f"{after}, expected 1 + k * {patch}: {_CUT}"]
+            found == below, [f"found {before}", found, expected, below, "or", below + patch, f"frames: {_CUT}"]
         )
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:

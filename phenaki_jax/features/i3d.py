@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.features.convolution import Convolution, max_pool
+from phenaki_jax.layers.pixels import check_float
 
 LOGITS = "Logits"
 CLASSES = 400
@@ -95,11 +96,12 @@ class I3D(nn.Module):
           video over its strides, rounded up; the logits are [batch, 400], averaged over time, as FVD takes them.
 
         Raises:
-          UserError: an endpoint is unknown, or the video has another size than logits need: at least 9 frames of 193
-            to 224 pixels along each side.
+          UserError: an endpoint is unknown, or the video is no floats or of another size than logits need: at least 9
+            frames of 193 to 224 pixels along each side.
         """
         if unknown := [name for name in endpoints if name not in ENDPOINTS]:
             raise UserError(f"found no I3D endpoint {unknown[0]!r}, expected one of {', '.join(ENDPOINTS)}")
+        check_float("video", video, bounded=False)
         if LOGITS in endpoints:
             _check_size(*video.shape[1:4])
         hidden = video.astype(self.dtype)

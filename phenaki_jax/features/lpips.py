@@ -38,7 +38,7 @@ def lpips(
       dtype: type of the convolutions; distances are float32.
 
     Raises:
-      UserError: the images have less than 16 pixels along a side.
+      UserError: the images are no floats, or have less than 16 pixels along a side.
     """
     network = VGG16(dtype)
     features = apply(network, params["vgg16"], first)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.features.convolution import Convolution, max_pool
+from phenaki_jax.layers.pixels import check_float
 
 # Channels and number of convolutions of each block.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -46,8 +47,9 @@ class VGG16(nn.Module):
           By name, `ACTIVATIONS`: [batch, height / 2^i, width / 2^i, channels], i from 0 to 4, rounded down.
 
         Raises:
-          UserError: the images have less than 16 pixels along a side.
+          UserError: the images are no floats, or have less than 16 pixels along a side.
         """
+        check_float("images", images, bounded=False)
         height, width = images.shape[1:3]
         if min(height, width) < SMALLEST_SIZE:
             raise UserError(

@@ -84,11 +84,7 @@ class StreamEncoder(_Stream):
         """
         pixels.check_video("chunk", video)
         self._check_length(video.shape[1])
-        if first_frame not in (None, self.frames):
-            raise UserError(
-                f"found a chunk that begins with frame {first_frame}, expected frame {self.frames}, the next of the "
-                "stream; give the chunks in order, or begin a new stream"
-            )
+        _check_next("frame", first_frame, self.frames)
         tokens = self._go_on(_encode_chunk, "height, width", video)
         self.frames += video.shape[1]
         return tokens
@@ -106,19 +102,42 @@ class StreamEncoder(_Stream):
 
 
 class StreamDecoder(_Stream):
-    """Frames of tokens that come chunk by chunk, as decoding them whole gives them."""
+    """Frames of tokens that come chunk by chunk, as decoding them whole gives them.
+
+    Attributes:
+      steps: how many time steps were decoded so far.
+    """
+
+    def __init__(self, config: CViViTConfig, params: Any) -> None:
+        super().__init__(config, params)
+        self.steps = 0
 
     def decode(
-        self, tokens: Int[np.ndarray, "batch times rows columns"]
+        self, tokens: Int[np.ndarray, "batch times rows columns"], first_step: int | None = None
     ) -> UInt8[np.ndarray, "batch frames height width 3"]:
         """Frames of the next time steps.
 
+        Args:
+          tokens: the chunk.
+          first_step: which time step of the stream the chunk begins with, to have it checked.
+
         Raises:
-          UserError: the tokens have another number of axes, there are none, one is not in the codebook, or they are of
-            another grid or number of videos than before.
+          UserError: the tokens have another number of axes, there are none, one is not in the codebook, or they do not
+            go on from those before: another grid, another number of videos, another time step than the next.
         """
         check_tokens(self._config.quantizer, tokens)
-        return self._go_on(_decode_chunk, "rows, columns", tokens)
+        _check_next("time step", first_step, self.steps)
+        frames = self._go_on(_decode_chunk, "rows, columns", tokens)
+        self.steps += tokens.shape[1]
+        return frames
+
+
+def _check_next(what: str, found: int | None, expected: int) -> None:
+    if found not in (None, expected):
+        raise UserError(
+            f"found a chunk that begins with {what} {found}, expected {what} {expected}, the next of the stream; give "
+            "the chunks in order, or begin a new stream"
+        )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -16,6 +16,10 @@ from phenaki_jax.layers.arrays import check_shape
 VIDEOS = ("batch", "frames", "height", "width", 3)
 """The axes of videos."""
 
+_MEND = "mend what they come from"
+# Arithmetic may leave pixels so far outside.
+_ROUNDING = 1e-3
+
 
 def to_float(pixels: UInt8[Array, "..."], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """Maps 0..255 to [-1, 1]."""
@@ -38,6 +42,32 @@ def check_uint8(name: str, pixels: np.ndarray | jax.Array) -> None:
         raise UserError(f"{name}: found {found}, expected uint8 in 0..255; {advice}")
 
 
+def check_float(name: str, pixels: np.ndarray | jax.Array, *, bounded: bool = True) -> None:
+    """Refuses pixels that are no floats in [-1, 1]; of traced ones the type alone is known.
+
+    Args:
+      name: of the pixels in the caller's program.
+      pixels: of any shape.
+      bounded: whether values outside, as a decoder draws some, and those that are not finite are refused.
+
+    Raises:
+      UserError: names the field, the type or range found, what is expected, and how to get there.
+    """
+    expected = "expected floats in [-1, 1]"
+    if not jnp.issubdtype(pixels.dtype, jnp.floating):
+        convert = f"; convert with phenaki_jax.layers.pixels.to_float({name})" if pixels.dtype == np.uint8 else ""
+        raise UserError(f"{name}: found {pixels.dtype}, {expected}{convert}")
+    if not bounded or not pixels.size or isinstance(pixels, jax.core.Tracer):
+        return
+    values = np.asarray(pixels, np.float32)
+    if not np.isfinite(values).all():
+        raise UserError(f"{name}: found {pixels.dtype} with NaN or infinite values, {expected}; {_MEND}")
+    low, high = float(values.min()), float(values.max())
+    if low < -1 - _ROUNDING or high > 1 + _ROUNDING:
+        advice = f"divide {name} by 127.5 and subtract 1" if low >= 0 and 2 < high <= 255 else f"clip {name} to it"
+        raise UserError(f"{name}: found {pixels.dtype} in {low:.3g}..{high:.3g}, {expected}; {advice}")
+
+
 def check_video(name: str, video: Any, *, batched: bool = True) -> None:
     """Refuses what is no batch of videos in uint8, or no single one.
 
@@ -55,7 +85,7 @@ def _told_pixels(name: str, pixels: np.ndarray) -> tuple[str, str]:
     if not pixels.size or not (whole or jnp.issubdtype(pixels.dtype, jnp.floating)):
         return kind, "give whole numbers"
     if not np.isfinite(pixels).all():
-        return f"{kind} with NaN or infinite values", "mend what they come from"
+        return f"{kind} with NaN or infinite values", _MEND
     low, high = float(pixels.min()), float(pixels.max())
     found = f"{kind} in {low:.3g}..{high:.3g}"
     if not whole and -1 <= low < 0 and high <= 1:

@@ -102,9 +102,9 @@ class QuantizerConfig:
         return self.bits if self.kind in ("lfq", "bsq") else self.code_width
 
     @property
-    def is_settled(self) -> bool:
-        """Whether `update_codebook` has something to do after a step."""
-        return self.kind == "cosine_vq_ema" or (self.kind == "cosine_vq" and self.restart > 0)
+    def has_codebook(self) -> bool:
+        """Whether codes are vectors that are kept, whose use `update_codebook` follows, rather than computed."""
+        return self.kind in ("cosine_vq", "cosine_vq_ema")
 
     @property
     def entropy_temperature(self) -> float:

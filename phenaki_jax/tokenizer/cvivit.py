@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
@@ -16,26 +18,50 @@ from phenaki_jax.layers.arrays import check_shape
 from phenaki_jax.layers.attention import KeyValues
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
-from phenaki_jax.layers.pixels import VIDEOS
+from phenaki_jax.layers.pixels import VIDEOS, check_float
 from phenaki_jax.layers.stack import Stack
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.quantizers import Quantized, check_tokens, make_quantizer
+
+STEMS = ("first_stem", "later_stem", "first_head", "later_head")
+"""The layers that frames go in and out by."""
 
 # Where positions in time stop counting: float32 still tells them apart well, and attention sees distances only.
 _LAST_POSITION = 1 << 14
 
 
-class Past(NamedTuple):
-    """What the later frames of a stream need of those before them, of the encoder or of the decoder.
+@flax.struct.dataclass
+class Past:
+    """What the later frames of a stream need of those before them; or, by `jax.eval_shape`, the shapes of that.
 
     Attributes:
-      steps: time steps before.
-      key_values: of the last `temporal_window - 1` steps at every site, in every temporal layer, as [layers, batch,
-        rows, columns, steps, heads, features].
+      of: "encoder" or "decoder", whose it is.
+      steps: time steps before, int32 [].
+      key_values: `KeyValues` of the last `temporal_window - 1` steps at every site, in every temporal layer, as
+        [layers, batch, rows, columns, steps, heads, features].
     """
 
-    steps: Int[Array, ""]
-    key_values: KeyValues
+    of: str = flax.struct.field(pytree_node=False)
+    steps: Any
+    key_values: Any
+
+
+def stem_gradients(config: CViViTConfig, gradients: Mapping[str, Any]) -> dict[str, Array]:
+    """What the first and the later frames teach their stems and heads, out of gradients of a `CViViT`'s parameters.
+
+    The first frame's parameters are a part of the later frames' layers (see `CViViT`): their gradient has what later
+    frames teach them too, which is taken off here. With `tied_stems` it cannot be told apart and is left in: no first
+    frame's layer starves then, and what is told of later frames is what only changes within a patch teach.
+
+    Returns:
+      By name, "first_stem", "later_stem", "first_head" and "later_head", of the parameters' shapes.
+    """
+    found = {name: gradients[name] for name in STEMS}
+    if not config.tied_stems:
+        spans = config.temporal_patch
+        found["first_stem"] -= sum(jnp.split(found["later_stem"], spans)) / spans
+        found["first_head"] -= sum(jnp.split(found["later_head"], spans, axis=1))
+    return found
 
 
 class CViViT(nn.Module):
@@ -106,8 +132,8 @@ class CViViT(nn.Module):
           past: what the chunk before returned; None where the stream begins.
 
         Raises:
-          UserError: what is no video of floats, a number of frames or a frame shape that the patches do not cover, or a
-            past of another number of videos or another grid.
+          UserError: what is no video of floats in [-1, 1], a number of frames or a frame shape that the patches do not
+            cover, or a past of the decoder, of another number of videos or of another grid.
         """
         features, after = self._features(video, past, streams=True)
         return self.quantizer(features).indices, after
@@ -122,7 +148,8 @@ class CViViT(nn.Module):
           past: what the chunk before returned; None where the stream begins.
 
         Raises:
-          UserError: what are no tokens of this codebook, or a past of another number of videos or another grid.
+          UserError: what are no tokens of this codebook, or a past of the encoder, of another number of videos or of
+            another grid.
         """
         check_tokens(self.config.quantizer, tokens)
         return self._pixels(self.quantizer.lookup(tokens), past, streams=True)
@@ -133,8 +160,8 @@ class CViViT(nn.Module):
         """Encodes and quantizes: features and tokens as [batch, times, rows, columns, ...].
 
         Raises:
-          UserError: what is no video of floats, a number of frames or a frame shape that the patches do not cover, or a
-            mask of another shape than the time steps.
+          UserError: what is no video of floats in [-1, 1] (of traced ones type and shape alone are known), a number of
+            frames or a frame shape that the patches do not cover, or a mask of another shape than the time steps.
         """
         features, _ = self._features(video)
         if time_mask is not None:
@@ -151,8 +178,7 @@ class CViViT(nn.Module):
     def _features(self, video: Array, past: Past | None = None, *, streams: bool = False) -> tuple[Array, Any]:
         config, begins = self.config, past is None
         check_shape("video", video, VIDEOS)
-        if not jnp.issubdtype(video.dtype, jnp.floating):
-            raise UserError(f"found a video of {video.dtype}, expected floats in [-1, 1]; convert with pixels.to_float")
+        check_float("video", video)
         _, frames, height, width, _ = video.shape
         config.times(frames) if begins else config.later_times(frames)
         config.check_frame_shape(height, width)
@@ -168,12 +194,12 @@ class CViViT(nn.Module):
             ],
             axis=1,
         )
-        before = self._past(past, tokens.shape) if streams else None
+        before = self._past("encoder", past, tokens.shape) if streams else None
         return self._over_time(self.temporal_encoder, self._over_space(self.spatial_encoder, tokens), before)
 
     def _pixels(self, features: Array, past: Past | None = None, *, streams: bool = False) -> tuple[Array, Any]:
         config, begins = self.config, past is None
-        before = self._past(past, features.shape) if streams else None
+        before = self._past("decoder", past, features.shape) if streams else None
         tokens, after = self._over_time(self.temporal_decoder, features.astype(self.dtype), before)
         tokens = self._over_space(self.spatial_decoder, tokens)
         spans = config.temporal_patch
@@ -226,15 +252,17 @@ class CViViT(nn.Module):
         if past is None or kept is None:
             return tokens, None
         shape = past.key_values.keys.shape
-        return tokens, Past(past.steps + times, KeyValues(*(each.reshape(shape) for each in kept)))
+        return tokens, Past(past.of, past.steps + times, KeyValues(*(each.reshape(shape) for each in kept)))
 
-    def _past(self, past: Past | None, shape: tuple[int, ...]) -> Past:
+    def _past(self, of: str, past: Past | None, shape: tuple[int, ...]) -> Past:
         """What there is before a chunk of tokens of this shape: the past that is given, checked, or none."""
         config, (batch, _, rows, columns, _) = self.config, shape
         kept = (config.temporal_window - 1, config.heads, config.head_width)
         if past is None:
             nothing = jnp.zeros((config.temporal_layers, batch, rows, columns, *kept), self.dtype)
-            return Past(jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))
+            return Past(of, jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))
+        if past.of != of:
+            raise UserError(f"found a past of the {past.of}, expected what the {of} returned for the chunk before")
         found = list(past.key_values.keys.shape[1:4])
         if found != [batch, rows, columns]:
             raise UserError(

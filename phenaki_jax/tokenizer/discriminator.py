@@ -31,8 +31,9 @@ class DiscriminatorConfig:
     Attributes:
       kind: "frames" judges every frame alone, in 2-D (Phenaki, appendix: "StyleGAN with blur resampling"); "video"
         judges clips, in 3-D with time (MAGVIT, arXiv 2212.05199; blurred as in MAGVIT-v2, arXiv 2310.05737).
-      channel_multiplier: widths of the layers above 32 pixels, as a multiple of StyleGAN 2's smaller ones (Phenaki: 1,
-        which is 512 channels at 32 pixels, 256 at 64 and 128 at 128).
+      channel_multiplier: widths of the layers as a multiple of StyleGAN 2's smaller ones (Phenaki: 1, which is 512
+        channels at 32 pixels, 256 at 64 and 128 at 128), `most_channels` at most: above 1 it widens those above 32
+        pixels alone, below 1 it narrows those at 32, then at 16, too.
       most_channels: channels at 32 pixels and below, by which all other widths scale too.
       remat: whether the backward pass computes each block again instead of keeping what is in it.
 

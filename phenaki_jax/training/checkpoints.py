@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 # Settings that no parameter depends on: a run may go on, or begin, with others.
 _WITHOUT_PARAMETERS = (
-    *("remat", "dropout", "sampling"),
+    *("remat", "dropout", "sampling", "loss"),
     *("commitment", "entropy", "diversity", "temperature", "entropy_group", "decay", "restart"),
 )
 # A network that only trains others: who begins with a run's parameters may have none, or another one.
@@ -74,17 +74,24 @@ class Checkpoints:
                 if position.name not in kept:
                     shutil.rmtree(position, ignore_errors=True)
 
-    def restore(self, spec: TrainState, feed: Feed, description: dict[str, Any]) -> TrainState:
+    def restore(self, spec: TrainState, feed: Feed, description: dict[str, Any]) -> tuple[TrainState, list[str]]:
         """The state of the last checkpoint, and the feed moved to where it was then.
+
+        Returns:
+          The state; and, a line each, settings that it was not trained with so far, which no parameter depends on.
 
         Raises:
           UserError: the checkpoint is of another configuration, or damaged.
         """
         step = self._manager.latest_step()
         folder = self._workdir / "checkpoints" / str(step)
-        check_description(read_description(self._workdir), description, self._workdir, ignored=_WITHOUT_PARAMETERS)
+        found = read_description(self._workdir)
+        check_description(found, description, self._workdir, ignored=_WITHOUT_PARAMETERS)
         try:
+            _check_arrays(folder, spec)
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(spec)))
+        except UserError:
+            raise
         except Exception as error:
             raise _damaged(folder, error) from error
         position = self._workdir / "data_position" / str(step)
@@ -97,7 +104,7 @@ class Checkpoints:
                 f"the data position {position} cannot be read ({reason_of(error)}); "
                 f"restore it, or move {folder} away to go on from the checkpoint before"
             ) from error
-        return restored["state"]
+        return restored["state"], _differences(description, found, (), was="was")
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
@@ -168,10 +175,7 @@ def read_params(workdir: str | Path, step: int | None = None, *, average: bool =
     folder = latest_checkpoint(workdir, step)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            described = checkpointer.metadata(folder / "state").item_metadata
-            if described is None:
-                raise FileNotFoundError("no list of its arrays")
-            tree = described.tree
+            tree = _arrays(folder)
             parts = ("params", "statistics", "frozen", *(["average"] if average else []))
             wanted = {name: tree[name] for name in parts if tree.get(name)}
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
@@ -224,16 +228,46 @@ def check_description(
         )
 
 
-def _differences(found: Any, wanted: Any, ignored: tuple[str, ...], name: str = "") -> list[str]:
+def _check_arrays(folder: Path, spec: TrainState) -> None:
+    """Refuses a checkpoint that has not the arrays of a state, which its description need not tell."""
+    found, wanted = (
+        {"/".join(map(_name, path)) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (_arrays(folder), spec)
+    )
+    if found != wanted:
+        missing, more = sorted(wanted - found), sorted(found - wanted)
+        has_not = f"has no {missing[0]}" if missing else f"has {more[0]}, which this training has not"
+        raise UserError(
+            f"the checkpoint {folder} {has_not}: go on with the configuration and the phenaki_jax that wrote it, or "
+            "begin another workdir with its parameters (initial_workdir)"
+        )
+
+
+def _arrays(folder: Path) -> dict[str, Any]:
+    """What is known of each array of a checkpoint's state."""
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        described = handler.metadata(folder / "state")
+    finally:
+        handler.close()
+    tree: dict[str, Any] = described.tree
+    return tree
+
+
+def _name(key: Any) -> str:
+    return str(next(getattr(key, kind) for kind in ("key", "name", "idx") if hasattr(key, kind)))
+
+
+def _differences(found: Any, wanted: Any, ignored: tuple[str, ...], name: str = "", *, was: str = "not") -> list[str]:
     if isinstance(wanted, dict) and isinstance(found, dict):
         return [
             line
             for key in wanted
-            if key not in ignored
-            for line in _differences(found.get(key), wanted[key], ignored, f"{name}.{key}" if name else key)
+            if key not in ignored and (key in found or was == "not")
+            for line in _differences(found.get(key), wanted[key], ignored, f"{name}.{key}" if name else key, was=was)
         ]
-    same = list(found) == list(wanted) if isinstance(wanted, tuple) and found is not None else found == wanted
-    return [] if same else [f"{name} = {found!r}, not {wanted!r}"]
+    same = found is not None and list(found) == list(wanted) if isinstance(wanted, tuple | list) else found == wanted
+    return [] if same else [f"{name} = {found!r}, {was} {wanted!r}"]
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:

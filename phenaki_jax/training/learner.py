@@ -115,8 +115,10 @@ class Learner(Protocol):
     def learn(self, params: Any, batch: Batch, given: Given) -> Learned:
         """Gradients and outputs of a training batch."""
 
-    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
-        """Parameters and running statistics after a step.
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any, dict[str, Any]]:
+        """Parameters and running statistics after a step, and outputs that tell of this.
+
+        Parameters that it leaves as they are come back as the same objects.
 
         Args:
           before: parameters before the step.

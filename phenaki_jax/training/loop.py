@@ -122,12 +122,13 @@ def train(
         "optimizer": learner.optimizer_kinds(optimizer),
         "average_decay": average_decay,
     }
+    changed: list[str] = []
     # Nothing is written before everything that could be refused has been read.
     if checkpoint_steps(workdir):
         checkpoints = Checkpoints(workdir)
         with contextlib.ExitStack() as refused:
             refused.callback(checkpoints.close)
-            state = checkpoints.restore(state_lib.without_frozen(learner, spec), feed, description)
+            state, changed = checkpoints.restore(state_lib.without_frozen(learner, spec), feed, description)
             if not learner.keeps_frozen:
                 state = state.replace(frozen=state_lib.load_frozen(learner, spec))
             if (found := int(state.step)) > schedule.steps:
@@ -150,7 +151,8 @@ def train(
 
     first_step = int(state.step)
     if first_step and jax.process_index() == 0:
-        print(f"going on from step {first_step}", flush=True)
+        settings = f" with {', '.join(changed)}" if changed else ""
+        print(f"going on from step {first_step}{settings}", flush=True)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
     values: dict[str, float] = {}
@@ -171,13 +173,14 @@ def train(
             stopping = stop.requested
             last = step == schedule.steps or stopping
 
+            evaluates = step % schedule.eval_every == 0 or step == schedule.steps
             periods = (schedule.log_every, schedule.checkpoint_every, schedule.eval_every)
             if any(step % period == 0 for period in periods) or last:
                 values = _finite(seen, step, workdir)
                 log.write("train", step, values)
                 shown = {name: f"{values[name]:.3g}" for name in learner.progress_metrics}
                 progress.show(step, shown)
-                if new := health.new(learner.advice(values)):
+                if new := health.new(learner.advice(values), again=evaluates):
                     log.write_advice(step, new)
                     progress.tell(step, new, warning=True)
                 seen = None
@@ -185,7 +188,7 @@ def train(
             if step % schedule.images_every == 0 or step == schedule.steps:
                 rng = state_lib.rng_of(seed, state_lib.Stream.PICTURES, step)
                 log.write_videos(step, image_function(state.used, state.frozen, batch, rng))
-            if step % schedule.eval_every == 0 or step == schedule.steps:
+            if evaluates:
                 progress.tell(step, learner.summary(values))
                 evaluated = {}
                 for ending, held_out in data.eval_feeds(learner, mesh, seed).items():
@@ -262,7 +265,8 @@ def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
     """The metrics as numbers; a loss or gradient that is not finite ends the training."""
     values = seen.compute()
     watched = [name for name in values if name == "loss" or name.startswith("gradient_norm")]
-    broken = [name for name in watched if not np.isfinite(values[name])]
+    # Of what has not begun nothing is counted, which is no number either.
+    broken = [name for name in watched if getattr(seen, name).weight and not np.isfinite(values[name])]
     if broken:
         kept = checkpoint_steps(workdir)
         stays = f"the checkpoint of step {kept[-1]} stays in {workdir}: go on from it" if kept else "begin anew"
@@ -311,15 +315,15 @@ def _stop_requests() -> Iterator[_Stop]:
 
 
 class _Health:
-    """What has been told of a training's health, so that nothing is told again while it lasts."""
+    """What has been told of a training's health, so that nothing is told at every log while it lasts."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def new(self, lines: list[str]) -> list[str]:
-        """The lines whose subject, their first word, was not among those told last."""
+    def new(self, lines: list[str], *, again: bool) -> list[str]:
+        """The lines whose subject, their first word, was not among those told last; all of them again where asked."""
         subjects = {line.partition(" ")[0]: line for line in lines}
-        new = [line for subject, line in subjects.items() if subject not in self._told]
+        new = [line for subject, line in subjects.items() if again or subject not in self._told]
         self._told = set(subjects)
         return new
 

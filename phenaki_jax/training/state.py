@@ -29,7 +29,8 @@ class StepConfig:
       microbatches: parts that a batch is taken in, one after the other, whose gradients add up (gradient accumulation):
         a step then needs the memory of one part. Each weighs by its valid frames, or masked tokens. Where clips of
         several lengths meet, that is the gradient of the whole batch but for what is no mean over frames: a tokenizer's
-        quantizer loss, adaptive weight and discriminator of whole clips are means of the parts' own.
+        quantizer loss, video-perceptual term, adaptive weight and discriminator of whole clips are means of the parts'
+        own.
       average_decay: of the exponential moving average of the parameters that evaluation, pictures and export use
         (MAGVIT-v2: 0.999); 0 for none. In the first steps it is less, (1 + step) / (10 + step).
 
@@ -156,7 +157,8 @@ def initial_state(
     params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
     statistics = jax.jit(learner.initial_statistics, out_shardings=places[2])()
     for own, name in ((params, "params"), (statistics, "statistics")):
-        for part, tree in (begun or {}).get(name, {}).items():
+        found = (begun or {}).get(name, {})
+        for part, tree in ((part, tree) for part, tree in found.items() if part in own):
             # Named tuples come back from a file as dicts.
             read = flax.serialization.from_state_dict(own[part], tree)
             own[part] = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), own[part], read)
@@ -179,15 +181,21 @@ def train_step(
     given = Given(state.frozen, state.statistics, state.step, rng_of(state.seed, Stream.STEPS, state.step))
     learned = _learn(learner, config.microbatches, state.params, batch, given)
     updates, optimizer = transform.update(learned.gradients, state.optimizer, state.params)
-    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients, given)}
-    metrics = learner.metrics().single_from_model_output(**outputs)
     updated = optax.apply_updates(state.params, updates)
     # No part of the batch has had this key.
     settling = given._replace(rng=jax.random.fold_in(given.rng, config.microbatches))
-    params, statistics = learner.settle(state.params, updated, learned.observed, settling)
+    params, statistics, settled = learner.settle(state.params, updated, learned.observed, settling)
+    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients, given), **settled}
+    metrics = learner.metrics().single_from_model_output(**outputs)
     decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
+
+    def follow(old: Array, stepped: Array, now: Array) -> Array:
+        mean = decay * old + (1 - decay) * now
+        # What begins anew, such as a code that was not used, has no past to be averaged with.
+        return mean if now is stepped else jnp.where(now == stepped, mean, now)
+
     average = jax.tree.map(
-        lambda old, new: decay * old + (1 - decay) * new, state.average, {name: params[name] for name in state.average}
+        follow, state.average, *({name: tree[name] for name in state.average} for tree in (updated, params))
     )
     new = state.replace(step=state.step + 1, params=params, average=average, statistics=statistics, optimizer=optimizer)
     return new, metrics

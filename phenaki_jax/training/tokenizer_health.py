@@ -9,8 +9,7 @@ from clu import metrics
 
 from phenaki_jax.evaluation.metrics import CodeCounts, CodePerplexity, Ratio
 from phenaki_jax.tokenizer.config import QuantizerConfig
-
-STEMS = ("first_stem", "later_stem", "first_head", "later_head")
+from phenaki_jax.tokenizer.cvivit import STEMS
 
 _MEANS = (
     "loss",
@@ -25,6 +24,7 @@ _MEANS = (
     "codebook",
     "token_entropy",
     "code_entropy",
+    "codebook_restarts",
     "gradient_norm",
     *(f"gradient_norm_{name}" for name in STEMS),
 )
@@ -110,7 +110,7 @@ def _of_codes(values: dict[str, float], quantizer: QuantizerConfig) -> list[str]
     restarts = "cosine_vq with its restart above 0"
     if quantizer.kind in ("lfq", "bsq"):
         other = f"a larger weight of entropy, or {restarts}"
-    elif quantizer.is_settled and quantizer.restart > 0:
+    elif quantizer.has_codebook and quantizer.restart > 0:
         other = "a larger restart, or fewer codes"
     else:
         other = restarts

@@ -21,7 +21,7 @@ from phenaki_jax.tokenizer import perceptual as perceptual_lib
 from phenaki_jax.tokenizer import quantizers
 from phenaki_jax.tokenizer.adversarial import AdversarialConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.tokenizer.cvivit import CViViT
+from phenaki_jax.tokenizer.cvivit import CViViT, stem_gradients
 from phenaki_jax.tokenizer.discriminator import Discriminator, Logits
 from phenaki_jax.tokenizer.objective import ObjectiveConfig, pixel_errors
 from phenaki_jax.tokenizer.perceptual import PerceptualConfig
@@ -105,8 +105,15 @@ class TokenizerLearner:
 
     def describe(self) -> dict[str, Any]:
         """The configurations of the models, as JSON."""
-        discriminator = None if self.adversarial is None else dataclasses.asdict(self.adversarial.discriminator)
-        return {"kind": "tokenizer", "tokenizer": dataclasses.asdict(self.model), "discriminator": discriminator}
+        parts = (self.objective, self.perceptual, self.adversarial)
+        loss = {name: value for part in parts if part is not None for name, value in dataclasses.asdict(part).items()}
+        discriminator = loss.pop("discriminator", None)
+        return {
+            "kind": "tokenizer",
+            "tokenizer": dataclasses.asdict(self.model),
+            "discriminator": discriminator,
+            "loss": loss,
+        }
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters of "tokenizer" and, where there is one, "discriminator", boxed with their logical axis names."""
@@ -121,7 +128,7 @@ class TokenizerLearner:
     def initial_statistics(self) -> dict[str, Any]:
         """Averages of a codebook ("tokenizer") and of logits ("discriminator"), where they are asked for."""
         statistics: dict[str, Any] = {}
-        if self.model.quantizer.is_settled:
+        if self.model.quantizer.has_codebook:
             statistics["tokenizer"] = quantizers.initial_averages(self.model.quantizer)
         if self.adversarial is not None:
             statistics["discriminator"] = adversarial_lib.initial_lecam()
@@ -189,17 +196,17 @@ class TokenizerLearner:
             observed["discriminator"] = play.lecam
             outputs |= play.outputs
             outputs["loss"] = (outputs["loss"][0] + outputs["adversarial_loss"][0], weight)
-        if self.model.quantizer.is_settled:
+        if self.model.quantizer.has_codebook:
             observed["tokenizer"] = quantized.statistics
         (gradients["tokenizer"],) = pull((slope, jnp.asarray(self.objective.quantizer, jnp.float32)))
         return Learned({name: gradients[name] for name in params}, weight, outputs, observed)
 
-    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any, dict[str, Any]]:
         """Brings a codebook of moving averages forward, restarts codes, and brings the averages of logits forward."""
-        statistics = dict(given.statistics)
+        statistics, outputs = dict(given.statistics), {}
         if "tokenizer" in observed:
             by_averages = self.model.quantizer.kind == "cosine_vq_ema"
-            codebook, statistics["tokenizer"] = quantizers.update_codebook(
+            codebook, statistics["tokenizer"], restarts = quantizers.update_codebook(
                 self.model.quantizer,
                 (before if by_averages else after)["tokenizer"]["quantizer"]["codebook"],
                 statistics["tokenizer"],
@@ -208,20 +215,19 @@ class TokenizerLearner:
             )
             quantizer = {**after["tokenizer"]["quantizer"], "codebook": codebook}
             after = {**after, "tokenizer": {**after["tokenizer"], "quantizer": quantizer}}
+            outputs["codebook_restarts"] = (restarts.astype(jnp.float32), jnp.ones(()))
         if "discriminator" in observed:
             change, weight = observed["discriminator"]
             statistics["discriminator"] = jax.tree.map(
                 lambda old, by: old + by / jnp.maximum(weight, 1.0), statistics["discriminator"], change
             )
-        return after, statistics
+        return after, statistics, outputs
 
     def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
-        """Norms of the tokenizer's gradient, of its stems' and heads', and of the discriminator's once it trains."""
+        """Norms of the tokenizer's gradient, of `stem_gradients`, and of the discriminator's once it trains."""
         tokenizer = gradients["tokenizer"]
-        trees = {
-            "gradient_norm": tokenizer,
-            **{f"gradient_norm_{name}": tokenizer[name] for name in tokenizer_health.STEMS},
-        }
+        stems = {f"gradient_norm_{name}": tree for name, tree in stem_gradients(self.model, tokenizer).items()}
+        trees = {"gradient_norm": tokenizer, **stems}
         outputs = {name: (optax.tree.norm(tree), jnp.ones(())) for name, tree in trees.items()}
         if self.adversarial is not None:
             trains = adversarial_lib.started(given.step, self.adversarial.discriminator_start)
@@ -337,7 +343,7 @@ class TokenizerLearner:
         means = {
             "adversarial_loss": weight * fooling,
             "adversarial_weight": weight,
-            "discriminator_loss": terms.total,
+            "discriminator_loss": terms.adversarial,
             "discriminator_lecam": terms.lecam,
             "discriminator_accuracy": seen.accuracy,
             "logits_real": seen.real_mean,

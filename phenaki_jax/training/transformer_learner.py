@@ -146,10 +146,10 @@ class TransformerLearner:
         _, masked = outputs["loss"]
         return Learned(gradients, masked.astype(jnp.float32), outputs, {})
 
-    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any]:
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any, dict[str, Any]]:
         """Nothing is left to do after the optimizer."""
         del before, observed
-        return after, given.statistics
+        return after, given.statistics, {}
 
     def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
         """The global norm."""

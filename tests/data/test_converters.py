@@ -88,10 +88,14 @@ def test_given_frames_that_leave_nothing_to_draw_are_refused() -> None:
 def test_lengths_that_leave_a_time_step_in_part_are_refused() -> None:
     assert convert(TransformerFeatureConverter(temporal_patch=2), 5)["prefix_frames"] == 3
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"found videos of. .4. .frames, expected 1 \+ k \* 2: cut"
+        tf.errors.InvalidArgumentError,
+        match=r"found videos of. .4. .frames, expected 1 \+ k \* 2, such as. .3. .or. .5. .*cut",
     ):
         convert(TokenizerFeatureConverter(temporal_patch=2), 4)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"found prefix_frames. .3. .*expected 1 \+ k \* 4: cut"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r"found prefix_frames. .3. .*expected 1 \+ k \* 4, such as. .1. .or. .5. .*cut",
+    ):
         convert(TransformerFeatureConverter(temporal_patch=4), 5)
 
 

@@ -297,7 +297,7 @@ def test_videos_of_another_type_are_told(dataset: SmallDataset, mesh: Mesh, foun
 def test_videos_of_a_length_that_the_model_does_not_take_are_told(dataset: SmallDataset, mesh: Mesh) -> None:
     own = task_of_videos(4, found=np.uint8, declared=np.uint8)
     told = (
-        r"^the test examples of own do not fit: found videos of 4 frames, expected 1 \+ k \* 2: "
+        r"^the test examples of own do not fit: found videos of 4 frames, expected 1 \+ k \* 2, such as 3 or 5 frames: "
         "cut windows of them in the task$"
     )
     with pytest.raises(UserError, match=told):

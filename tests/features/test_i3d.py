@@ -62,6 +62,12 @@ def test_nothing_is_computed_behind_the_last_endpoint(i3d: dict[str, Any]) -> No
     assert {name: values.shape for name, values in found.items()} == {"MaxPool3d_2a_3x3": (1, 1, 2, 2, 64)}
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_videos_in_bytes_are_refused(i3d: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="video: found uint8, expected floats"):
+        apply(I3D(), i3d, jnp.zeros((1, 9, 224, 224, 3), jnp.uint8))
+
+
 def test_an_unknown_endpoint_is_refused(i3d: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"found no I3D endpoint 'Mixed_6a', expected one of Conv3d_1a_7x7, .*Logits"):
         apply(I3D(), i3d, jnp.zeros((1, 9, 224, 224, 3)), ("Mixed_6a",))

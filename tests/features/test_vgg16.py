@@ -49,6 +49,12 @@ def test_half_precision_is_close(vgg16: dict[str, Any]) -> None:
         assert testing.relative_error(np.asarray(half[name], np.float32), np.asarray(whole[name])) < 0.05
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_images_in_bytes_are_refused(vgg16: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="images: found uint8, expected floats"):
+        apply(VGG16(), vgg16, jnp.zeros((1, 16, 16, 3), jnp.uint8))
+
+
 def test_images_too_small_are_refused(vgg16: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="found images of 16 x 15 pixels for VGG16, expected at least 16 x 16"):
         apply(VGG16(), vgg16, jnp.zeros((1, 16, 15, 3)))

@@ -7,10 +7,11 @@ import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.typing import DTypeLike
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.layers.patches import from_patches, to_patches
-from phenaki_jax.layers.pixels import check_uint8, to_float, to_uint8
+from phenaki_jax.layers.pixels import check_float, check_uint8, to_float, to_uint8
 
 FEW = st.integers(1, 3)
 
@@ -59,3 +60,16 @@ def test_pixels_of_another_type_are_refused_with_what_mends_them(pixels: np.ndar
     expected = f"video: found {found}, expected uint8 in 0..255; {advice}"
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
         check_uint8("video", pixels)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_floats_as_they_are_made_of_files_are_taken(dtype: DTypeLike) -> None:
+    check_float("video", to_float(jnp.arange(256, dtype=jnp.uint8), dtype))
+
+
+def test_what_a_decoder_draws_may_go_beyond_where_that_is_said() -> None:
+    check_float("video", jnp.array([-1.2, 1.1]), bounded=False)
+    with pytest.raises(UserError, match=r"^video: found float32 in -1\.2\.\.1\.1, expected .* clip video to it$"):
+        check_float("video", jnp.array([-1.2, 1.1]))
+    with pytest.raises(UserError, match=r"^video: found int32, expected floats in \[-1, 1\]$"):
+        check_float("video", jnp.array([-1, 1]), bounded=False)

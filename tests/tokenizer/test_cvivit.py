@@ -13,7 +13,7 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.inference.testing import random_params
 from phenaki_jax.tokenizer.config import POSITIONS, CViViTConfig, QuantizerConfig
-from phenaki_jax.tokenizer.cvivit import CViViT
+from phenaki_jax.tokenizer.cvivit import CViViT, stem_gradients
 
 QUANTIZERS = {
     "cosine_vq": QuantizerConfig(kind="cosine_vq", codes=64, code_width=8),
@@ -63,9 +63,10 @@ def _looks_ahead(frame_of_gradient: np.ndarray, temporal_patch: int) -> list[tup
     ("kind", "tied_stems", "frames", "temporal_patch"),
     [*((kind, False, 5, 2) for kind in QUANTIZERS), ("fsq", True, 7, 2), ("cosine_vq", True, 7, 3)],
 )
-def test_no_output_frame_has_a_gradient_from_a_later_input_frame(
+def test_no_output_frame_has_a_gradient_from_an_input_frame_of_a_later_time_step(
     kind: str, tied_stems: bool, frames: int, temporal_patch: int
 ) -> None:
+    """Frames of one time step, which one token stands for, see each other (Phenaki, section 2.1)."""
     model, params = _model(_config(kind, frames=frames, temporal_patch=temporal_patch, tied_stems=tied_stems))
 
     def frame_sums(video: jax.Array) -> jax.Array:
@@ -191,7 +192,11 @@ def _traced(method: str, *inputs: object) -> Any:
             [np.zeros((1, 5, 16, 16, 1), np.float32)],
             r"found shape \[1, 5, 16, 16, 1\], expected .* width, 3\]",
         ),
-        ("encode", [np.zeros((1, 5, 16, 16, 3), np.uint8)], "found a video of uint8, expected floats"),
+        (
+            "encode",
+            [np.zeros((1, 5, 16, 16, 3), np.uint8)],
+            r"video: found uint8, expected floats in \[-1, 1\]; convert",
+        ),
         (
             "quantize",
             [np.zeros((1, 5, 16, 16, 3), np.float32), np.ones((1, 5), bool)],
@@ -218,6 +223,62 @@ def test_a_past_of_another_grid_is_refused(batch: int, height: int, width: int) 
     _, past = _traced("decode_chunk", tokens, None)
     with pytest.raises(UserError, match=line):
         _traced("decode_chunk", jnp.zeros((batch, 1, height // 8, width // 8), jnp.int32), past)
+
+
+def test_a_past_of_the_encoder_is_none_of_the_decoder() -> None:
+    tokens, past = _traced("encode_chunk", _video(3), None)
+    with pytest.raises(UserError, match="found a past of the encoder, expected what the decoder returned"):
+        _traced("decode_chunk", tokens, past)
+    _, past = _traced("decode_chunk", tokens, None)
+    with pytest.raises(UserError, match="found a past of the decoder, expected what the encoder returned"):
+        _traced("encode_chunk", _video(2), past)
+
+
+@pytest.mark.parametrize("tied_stems", [False, True])
+def test_gradients_of_stems_are_those_of_the_layers_that_frames_go_through(tied_stems: bool) -> None:
+    """Layers (first, later) are what the parameters (first, later - first over time) make."""
+    config = _config(tied_stems=tied_stems)
+    model, params = _model(config)
+    video = _video(5)
+
+    def loss(params: dict) -> jax.Array:
+        return jnp.mean((model.apply({"params": params}, video)[0] - video) ** 2)
+
+    def parameters(layers: dict) -> dict:
+        over_time = {"stem": jnp.tile(layers["first_stem"] / 2, (2, 1)), "head": jnp.tile(layers["first_head"], (1, 2))}
+        later = {f"later_{name}": layers[f"later_{name}"] - kernel for name, kernel in over_time.items()}
+        return {**params, **layers, **later}
+
+    over_time = {"stem": jnp.tile(params["first_stem"] / 2, (2, 1)), "head": jnp.tile(params["first_head"], (1, 2))}
+    layers = {name: params[name] for name in ("first_stem", "first_head")}
+    layers |= {f"later_{name}": params[f"later_{name}"] + kernel for name, kernel in over_time.items()}
+    gradients = jax.jit(jax.grad(loss))(params)
+    found = stem_gradients(config, gradients)
+    if tied_stems:
+        assert all(found[name] is gradients[name] for name in found)
+        return
+    expected = jax.jit(jax.grad(lambda layers: loss(parameters(layers))))(layers)
+    for name in ("first_stem", "later_stem", "first_head", "later_head"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5 * np.abs(expected[name]).max())
+    of_parameter, of_first_frame = (np.linalg.norm(tree["first_stem"]) for tree in (gradients, found))
+    assert abs(of_parameter / of_first_frame - 1) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("video", "line"),
+    [
+        (np.full((1, 1, 16, 16, 3), np.nan, np.float32), "video: found float32 with NaN or infinite values"),
+        (
+            np.linspace(0, 255, 768, dtype=np.float32).reshape(1, 1, 16, 16, 3),
+            r"video: found float32 in 0\.\.255, expected floats in \[-1, 1\]; divide video by 127\.5 and subtract 1",
+        ),
+        (np.full((1, 1, 16, 16, 3), -1.5, np.float32), r"found float32 in -1\.5\.\.-1\.5, .* clip video to it"),
+    ],
+)
+def test_pixels_that_are_known_are_refused_from_their_range(video: np.ndarray, line: str) -> None:
+    model, params = _model(_config())
+    with pytest.raises(UserError, match=line):
+        model.apply({"params": params}, jnp.asarray(video), method="encode")
 
 
 @pytest.mark.parametrize("index", [-1, 200])

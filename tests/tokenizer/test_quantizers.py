@@ -281,7 +281,7 @@ def _all_take_the_first(vector: list[float]) -> dict[str, jax.Array]:
 def test_codes_become_the_direction_of_their_average_sum() -> None:
     """Half of what was, (4, 0) and (0, 4), and half of (0, 8) and nothing: (2, 4), and (0, 2) which stays."""
     averages = CodebookAverages(np.full(2, 4.0, np.float32), 4 * AXES)
-    codebook, averages = _update(PAIR, 0.5 * AXES, averages, _all_take_the_first([0.0, 1.0]), RNG)
+    codebook, averages, _ = _update(PAIR, 0.5 * AXES, averages, _all_take_the_first([0.0, 1.0]), RNG)
     np.testing.assert_allclose(codebook, [[1 / math.sqrt(5), 2 / math.sqrt(5)], [0.0, 1.0]], rtol=1e-6)
     np.testing.assert_allclose(averages.counts, [6.0, 2.0])
     np.testing.assert_allclose(averages.sums, [[2.0, 4.0], [0.0, 2.0]])
@@ -291,12 +291,12 @@ def test_a_code_that_is_seldom_taken_begins_anew_as_a_token_with_the_mean_count(
     """After eight tokens more, counts are 8 and .5: the second is below a quarter of their mean, 4.25."""
     before = CodebookAverages(np.array([8.0, 1.0], np.float32), np.array([[8.0, 0.0], [0.0, 1.0]], np.float32))
     statistics = _all_take_the_first([0.6, -0.8])
-    codebook, averages = _update(PAIR, AXES, before, statistics, RNG)
+    codebook, averages, _ = _update(PAIR, AXES, before, statistics, RNG)
     np.testing.assert_allclose(codebook[1], [0.6, -0.8], rtol=1e-6)
     np.testing.assert_allclose(averages.counts, [8.0, 4.25])
     np.testing.assert_allclose(averages.sums[1], [4.25 * 0.6, -4.25 * 0.8], rtol=1e-6)
     for restart in (0.0, 0.1):
-        codebook, averages = _update(dataclasses.replace(PAIR, restart=restart), AXES, before, statistics, RNG)
+        codebook, averages, _ = _update(dataclasses.replace(PAIR, restart=restart), AXES, before, statistics, RNG)
         np.testing.assert_allclose(codebook[1], [0.0, 1.0])
         np.testing.assert_allclose(averages.counts, [8.0, 0.5])
 
@@ -305,20 +305,26 @@ def test_a_code_trained_by_gradient_is_moved_only_to_begin_anew_and_keeps_its_le
     """Counts as above: code 0 stays where the optimizer left it, code 1 points to the token."""
     config = dataclasses.replace(PAIR, kind="cosine_vq")
     before = CodebookAverages(np.array([8.0, 1.0], np.float32), np.array([[8.0, 0.0], [0.0, 1.0]], np.float32))
-    codebook, averages = _update(config, 3 * AXES, before, _all_take_the_first([0.6, -0.8]), RNG)
+    codebook, averages, restarts = _update(config, 3 * AXES, before, _all_take_the_first([0.6, -0.8]), RNG)
     np.testing.assert_allclose(codebook, [[3.0, 0.0], [1.8, -2.4]], rtol=1e-6)
     np.testing.assert_allclose(averages.counts, [8.0, 4.25])
-    assert config.is_settled
-    without = dataclasses.replace(config, restart=0.0)
-    assert not without.is_settled
-    apply, params, features = _made(without, (3, 2))
-    assert apply(params, features, rngs=RESTART).statistics == {}
+    assert restarts == 1
+
+
+def test_a_code_trained_by_gradient_stays_where_none_begins_anew_and_its_use_is_followed_all_the_same() -> None:
+    """So that a run may go on with restarts, or without them."""
+    config = dataclasses.replace(PAIR, kind="cosine_vq", restart=0.0)
+    before = CodebookAverages(np.array([8.0, 1.0], np.float32), np.array([[8.0, 0.0], [0.0, 1.0]], np.float32))
+    codebook, averages, restarts = _update(config, 3 * AXES, before, _all_take_the_first([0.6, -0.8]), RNG)
+    np.testing.assert_array_equal(codebook, 3 * AXES)
+    np.testing.assert_allclose(averages.counts, [8.0, 0.5])
+    assert restarts == 0
 
 
 def test_a_step_without_tokens_changes_no_code() -> None:
     nothing = jax.tree.map(np.zeros_like, _all_take_the_first([1.0, 0.0]))
     for averages in (initial_averages(PAIR), CodebookAverages(np.array([9.0, 0.0], np.float32), AXES)):
-        codebook, averages = _update(PAIR, AXES, averages, nothing, RNG)
+        codebook, averages, _ = _update(PAIR, AXES, averages, nothing, RNG)
         np.testing.assert_array_equal(codebook, AXES)
         assert np.isfinite(averages.sums).all()
 
@@ -333,7 +339,7 @@ def test_codes_begin_anew_as_different_valid_tokens_and_some_wait_where_tokens_a
     for seed in range(3):
         rngs = jax.random.split(jax.random.key(seed))
         statistics = _observe(config, vectors, np.zeros(50, np.int32), valid, rngs[0])
-        new, _ = _update(config, codebook, initial_averages(config), statistics, rngs[1])
+        new, *_ = _update(config, codebook, initial_averages(config), statistics, rngs[1])
         found = np.arctan2(new[1:, 1], new[1:, 0])
         np.testing.assert_allclose(np.sort(found), [-math.pi / 2] * 4 + [0.1, 0.2, 0.3, 0.4, 0.5], atol=1e-5)
         seen.add(tuple(np.round(found, 1)))
@@ -385,7 +391,7 @@ def test_a_collapsed_codebook_comes_into_use(kind: str) -> None:
 
     codebook, losses = params["params"]["codebook"], []
     for seed in range(10):
-        (codebook, averages), counts, loss = step(codebook, averages, jax.random.key(seed))
+        (codebook, averages, _), counts, loss = step(codebook, averages, jax.random.key(seed))
         losses.append(float(loss))
     assert counts.min() > 0
     assert counts.max() < 0.25 * 400

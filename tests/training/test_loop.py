@@ -15,6 +15,7 @@ import pytest
 from phenaki_jax.errors import UserError
 from phenaki_jax.tokenizer.adversarial import AdversarialConfig
 from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
+from phenaki_jax.tokenizer.objective import ObjectiveConfig
 from phenaki_jax.training import checkpoints, loop
 from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
@@ -48,7 +49,14 @@ def small(optimizer: OptimizerConfig, data: DataConfig, schedule: loop.Schedule)
     return Training(optimizer, data, schedule)
 
 
-@pytest.fixture(params=["tokenizer", "transformer"])
+@pytest.fixture
+def game_learner(tokenizer_learner: TokenizerLearner) -> TokenizerLearner:
+    """One whose discriminator begins late, and whose averages of logits count."""
+    game = AdversarialConfig(DiscriminatorConfig(most_channels=4), lecam=0.1, discriminator_start=2, start=3)
+    return dataclasses.replace(tokenizer_learner, adversarial=game)
+
+
+@pytest.fixture(params=["tokenizer", "transformer", "game"])
 def learner(request: pytest.FixtureRequest) -> Learner:
     return request.getfixturevalue(f"{request.param}_learner")
 
@@ -88,6 +96,9 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
     assert len(_losses(whole)) == small.schedule.steps
     expected, found = checkpoints.read_params(whole), checkpoints.read_params(parts)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+    if isinstance(learner, TokenizerLearner) and learner.adversarial is not None:
+        told = ["gradient_norm_discriminator" in entry for entry in read_metrics(whole) if entry["kind"] == "train"]
+        assert told == [False, False, True, True, True, True]
 
 
 def test_a_checkpoint_lost_with_the_last_steps_is_made_again_from_the_one_before(
@@ -128,6 +139,27 @@ def test_another_configuration_is_refused(
     other = dataclasses.replace(tokenizer_learner, model=model)
     with pytest.raises(UserError, match=r"tokenizer\.mlp_width = 32, not 64"):
         small.run(other, tokenizer_workdir)
+
+
+def test_a_state_of_other_arrays_is_not_called_damaged(tokenizer_workdir: Path) -> None:
+    state = {"params": {"tokenizer": np.zeros(1)}, "more": np.zeros(1)}
+    description = checkpoints.read_description(tokenizer_workdir)
+    with (
+        contextlib.closing(checkpoints.Checkpoints(tokenizer_workdir)) as kept,
+        pytest.raises(UserError, match="has no more: go on with the configuration and the phenaki_jax that wrote it"),
+    ):
+        kept.restore(state, None, description)
+
+
+def test_settings_that_a_run_goes_on_with_and_did_not_begin_with_are_told(
+    tokenizer_learner: TokenizerLearner, small: Training, tokenizer_workdir: Path, tmp_path: Path, capsys: Any
+) -> None:
+    shutil.copytree(tokenizer_workdir, tmp_path / "run")
+    model = dataclasses.replace(tokenizer_learner.model, remat="full")
+    other = dataclasses.replace(tokenizer_learner, model=model, objective=ObjectiveConfig(l1=0.5))
+    small.run(other, tmp_path / "run")
+    told = "going on from step 6 with tokenizer.remat = 'full', was 'none', loss.l1 = 0.5, was 0.0\n"
+    assert told in capsys.readouterr().out
 
 
 def test_a_truncated_checkpoint_is_named(tokenizer_workdir: Path, tmp_path: Path) -> None:
@@ -277,7 +309,7 @@ def test_a_game_begins_with_a_tokenizer_trained_without_and_resumes_with_its_ave
     same = dataclasses.replace(learner, adversarial=AdversarialConfig(DiscriminatorConfig(most_channels=4, remat=True)))
     kept = [checkpoints.read_parameters_that_fit(tmp_path / "run", each.describe()) for each in (same, other)]
     assert [sorted(each["params"]) for each in kept] == [["discriminator", "tokenizer"], ["tokenizer"]]
-    assert [sorted(each["statistics"]) for each in kept] == [["discriminator"], []]
+    assert [sorted(each["statistics"]) for each in kept] == [["discriminator", "tokenizer"], ["tokenizer"]]
     no_learning = small.changed("optimizer", learning_rate=1e-30).changed("schedule", steps=1)
     no_learning.run(learner, tmp_path / "again", initial_workdir=str(tmp_path / "run"))
     again = checkpoints.read_params(tmp_path / "again")["params"]
@@ -286,3 +318,17 @@ def test_a_game_begins_with_a_tokenizer_trained_without_and_resumes_with_its_ave
         small.run(learner, tmp_path / "run")
     with pytest.raises(UserError, match=r"discriminator = .*, not None"):
         small.run(tokenizer_learner, tmp_path / "run", **averaging)
+
+
+def test_what_is_not_well_is_told_when_it_comes_and_at_every_evaluation_while_it_lasts() -> None:
+    health = loop._Health()
+    collapse, other = "codebook_perplexity 3: collapse", "logits_real 400: explodes"
+    told = [health.new(lines, again=again) for lines, again in (
+        ([collapse], False),
+        ([collapse.replace("3", "4"), other], False),
+        ([collapse, other], False),
+        ([collapse, other], True),
+        ([], False),
+        ([collapse], False),
+    )]  # fmt: skip
+    assert told == [[collapse], [other], [], [collapse, other], [], [collapse]]

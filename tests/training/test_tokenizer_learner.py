@@ -250,6 +250,36 @@ def test_unused_codes_trained_by_gradient_begin_anew_and_used_ones_go_where_the_
     np.testing.assert_allclose(*lengths, rtol=1e-4)
 
 
+def test_averages_begin_anew_where_codes_do(tokenizer_learner: TokenizerLearner, batch: dict) -> None:
+    """Averaged with what a code was before, a restart would be lost for a thousand steps."""
+    quantizer = QuantizerConfig(codes=64, code_width=4)
+    learner = dataclasses.replace(
+        tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, quantizer=quantizer)
+    )
+    step, begun = _state(learner, state.StepConfig(average_decay=0.9))
+    after, metrics = step(begun.replace(step=begun.step + 1000), batch)
+    codebooks = [
+        np.asarray(tree["tokenizer"]["quantizer"]["codebook"]) for tree in (begun.params, after.params, after.average)
+    ]
+    used = np.asarray(metrics.codebook_usage.counts) > 0
+    assert 0 < used.sum() < 64
+    assert float(metrics.compute()["codebook_restarts"]) == 64 - used.sum()
+    np.testing.assert_array_equal(codebooks[2][~used], codebooks[1][~used])
+    mean = 0.9 * codebooks[0] + 0.1 * codebooks[1]
+    np.testing.assert_allclose(codebooks[2][used], mean[used], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["cosine_vq", "cosine_vq_ema"])
+def test_a_state_is_the_same_with_restarts_and_without(tokenizer_learner: TokenizerLearner, kind: str) -> None:
+    """So a run goes on, or begins another, with either."""
+    specs = []
+    for restart in (0.0, 0.03):
+        model = dataclasses.replace(tokenizer_learner.model, quantizer=QuantizerConfig(kind, restart=restart))
+        specs.append(_spec(dataclasses.replace(tokenizer_learner, model=model), optax.identity()))
+    assert specs[0] == specs[1]
+    assert set(specs[0].statistics) == {"tokenizer"}
+
+
 def test_perceptual_terms_of_equal_videos_are_zero_and_of_others_pull(
     tokenizer_learner: TokenizerLearner, batch: dict
 ) -> None:

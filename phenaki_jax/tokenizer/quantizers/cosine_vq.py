@@ -50,7 +50,7 @@ class CosineVQ(Quantizer):
         if self.config.kind == "cosine_vq":
             terms["codebook"] = mean_over_valid(jnp.sum((fixed_projected - codes) ** 2, axis=-1), valid)
             loss += terms["codebook"]
-        if self.config.is_settled and self.has_rng("restart"):
+        if self.has_rng("restart"):
             rng = self.make_rng("restart")
             statistics = codebook_statistics(self.config, fixed_projected, indices, valid, rng)
         return Quantized(self.out_of_code(straight_through(projected, codes)), indices, loss, terms, statistics)

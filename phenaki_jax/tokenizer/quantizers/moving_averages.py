@@ -73,8 +73,8 @@ def update_codebook(
     averages: CodebookAverages,
     statistics: dict[str, Array],
     rng: PRNGKeyArray,
-) -> tuple[Float[Array, "codes code_width"], CodebookAverages]:
-    """The codebook and its averages after a step.
+) -> tuple[Float[Array, "codes code_width"], CodebookAverages, Int[Array, ""]]:
+    """The codebook and its averages after a step, and how many codes began anew.
 
     A code of cosine_vq_ema that was taken becomes the direction of its average sum; one that was not stays. A code of
     either kind whose average count is below `config.restart` times the mean of all then begins anew as a random token
@@ -104,9 +104,11 @@ def update_codebook(
     drawn = candidates[_shuffled(there, rng)[jnp.clip(rank, 0, config.codes - 1)]]
     fresh = l2_normalize(drawn / jnp.maximum(jnp.max(jnp.abs(drawn), axis=-1, keepdims=True), 1e-30))
     fresh_count = jnp.mean(counts)
-    return jnp.where(restarted, fresh * jnp.linalg.norm(codebook, axis=-1, keepdims=True), codebook), CodebookAverages(
+    averages = CodebookAverages(
         jnp.where(restarted[:, 0], fresh_count, counts), jnp.where(restarted, fresh_count * fresh, sums)
     )
+    codebook = jnp.where(restarted, fresh * jnp.linalg.norm(codebook, axis=-1, keepdims=True), codebook)
+    return codebook, averages, jnp.sum(restarted)
 
 
 def _shuffled(wanted: Bool[Array, " all"], rng: PRNGKeyArray) -> Int[Array, " all"]:

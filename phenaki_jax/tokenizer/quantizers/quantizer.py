@@ -21,7 +21,7 @@ class Quantized(NamedTuple):
       loss: what the quantizer itself asks for, weighted as its config says, a mean over valid tokens; 0 for fsq.
       terms: the parts of the loss without their weights, by name: "commitment" of all kinds but fsq, "codebook" of
         cosine_vq, "token_entropy" and "code_entropy" (in nats) of lfq and bsq.
-      statistics: what `update_codebook` needs of these tokens; {} where `config.is_settled` is false, and without an
+      statistics: what `update_codebook` needs of these tokens; {} where `config.has_codebook` is false, and without an
         rng named "restart". Those of parts of a batch add up.
     """
 
