@@ -63,7 +63,6 @@ class PhenakiJax:
             quantizer=QuantizerConfig("fsq", levels=levels)
             if levels
             else QuantizerConfig("cosine_vq", codes=sizes.codes, code_width=sizes.code_width),
-            positions="rotary_sinusoidal",
             tied_stems=tied_stems,
         )
         self._learner = TokenizerLearner(self._model)
