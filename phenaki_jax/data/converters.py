@@ -53,7 +53,7 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
 
     def _whole_steps(self, before: str, after: str, found: tf.Tensor) -> tf.Operation:
         patch = self._temporal_patch
-        below = 1 + (found - 1) // patch * patch
+        below = 1 + (tf.maximum(found, 1) - 1) // patch * patch
         expected = f"{after}, expected 1 + k * {patch}, such as"
         return tf.debugging.Assert(
             found == below, [f"found {before}", found, expected, below, "or", below + patch, f"frames: {_CUT}"]

@@ -43,7 +43,9 @@ def check_uint8(name: str, pixels: np.ndarray | jax.Array) -> None:
 
 
 def check_float(name: str, pixels: np.ndarray | jax.Array, *, bounded: bool = True) -> None:
-    """Refuses pixels that are no floats in [-1, 1]; of traced ones the type alone is known.
+    """Refuses pixels that are no floats in [-1, 1].
+
+    Of traced ones, and those that other processes hold, the type alone is known. Others come to the host for it.
 
     Args:
       name: of the pixels in the caller's program.
@@ -57,7 +59,8 @@ def check_float(name: str, pixels: np.ndarray | jax.Array, *, bounded: bool = Tr
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
         convert = f"; convert with phenaki_jax.layers.pixels.to_float({name})" if pixels.dtype == np.uint8 else ""
         raise UserError(f"{name}: found {pixels.dtype}, {expected}{convert}")
-    if not bounded or not pixels.size or isinstance(pixels, jax.core.Tracer):
+    known = not isinstance(pixels, jax.core.Tracer) and getattr(pixels, "is_fully_addressable", True)
+    if not bounded or not pixels.size or not known:
         return
     values = np.asarray(pixels, np.float32)
     if not np.isfinite(values).all():

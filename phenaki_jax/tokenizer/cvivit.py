@@ -35,13 +35,13 @@ class Past:
     """What the later frames of a stream need of those before them; or, by `jax.eval_shape`, the shapes of that.
 
     Attributes:
-      of: "encoder" or "decoder", whose it is.
+      side: "encoder" or "decoder", whose it is.
       steps: time steps before, int32 [].
       key_values: `KeyValues` of the last `temporal_window - 1` steps at every site, in every temporal layer, as
         [layers, batch, rows, columns, steps, heads, features].
     """
 
-    of: str = flax.struct.field(pytree_node=False)
+    side: str = flax.struct.field(pytree_node=False)
     steps: Any
     key_values: Any
 
@@ -252,17 +252,17 @@ class CViViT(nn.Module):
         if past is None or kept is None:
             return tokens, None
         shape = past.key_values.keys.shape
-        return tokens, Past(past.of, past.steps + times, KeyValues(*(each.reshape(shape) for each in kept)))
+        return tokens, Past(past.side, past.steps + times, KeyValues(*(each.reshape(shape) for each in kept)))
 
-    def _past(self, of: str, past: Past | None, shape: tuple[int, ...]) -> Past:
+    def _past(self, side: str, past: Past | None, shape: tuple[int, ...]) -> Past:
         """What there is before a chunk of tokens of this shape: the past that is given, checked, or none."""
         config, (batch, _, rows, columns, _) = self.config, shape
         kept = (config.temporal_window - 1, config.heads, config.head_width)
         if past is None:
             nothing = jnp.zeros((config.temporal_layers, batch, rows, columns, *kept), self.dtype)
-            return Past(of, jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))
-        if past.of != of:
-            raise UserError(f"found a past of the {past.of}, expected what the {of} returned for the chunk before")
+            return Past(side, jnp.zeros((), jnp.int32), KeyValues(nothing, nothing))
+        if past.side != side:
+            raise UserError(f"found a past of the {past.side}, expected what the {side} returned for the chunk before")
         found = list(past.key_values.keys.shape[1:4])
         if found != [batch, rows, columns]:
             raise UserError(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from phenaki_jax.training.state import TrainState
 
 
-# Raised when what is written, or what its tensors mean, changes.
+# Raised when what is written, or what its tensors mean, changes, but for arrays that are more or fewer than they were.
 FORMAT = 2
 # Settings that no parameter depends on: a run may go on, or begin, with others.
 _WITHOUT_PARAMETERS = (

@@ -46,6 +46,23 @@ class Learned(NamedTuple):
     observed: Any
 
 
+class Settled(NamedTuple):
+    """What a step ends with.
+
+    Attributes:
+      params: parameters.
+      statistics: running ones.
+      outputs: what the metrics are made of besides those of `Learned`.
+      anew: a tree of masks, of those of the parameters that have some, True where they began anew as something that has
+        nothing to do with what they were.
+    """
+
+    params: Any
+    statistics: Any
+    outputs: dict[str, Any]
+    anew: Any
+
+
 def check_dtype(dtype: str) -> None:
     """Refuses types that nothing is trained in.
 
@@ -115,10 +132,8 @@ class Learner(Protocol):
     def learn(self, params: Any, batch: Batch, given: Given) -> Learned:
         """Gradients and outputs of a training batch."""
 
-    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any, dict[str, Any]]:
-        """Parameters and running statistics after a step, and outputs that tell of this.
-
-        Parameters that it leaves as they are come back as the same objects.
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> Settled:
+        """What is left to do after the optimizer's step.
 
         Args:
           before: parameters before the step.
@@ -134,7 +149,10 @@ class Learner(Protocol):
         """The outputs for a batch that is not trained on."""
 
     def metrics(self) -> type[metrics.Collection]:
-        """The collection that outputs are collected in; what an evaluation has no output for counts as nothing seen."""
+        """The collection that outputs are collected in; what an evaluation has no output for counts as nothing seen.
+
+        "loss" and all whose name begins with "gradient_norm" are of `evaluation.metrics.Ratio`.
+        """
 
     def advice(self, values: dict[str, float]) -> list[str]:
         """What metrics of some steps say of the health of the training: a line for each thing that is not well."""

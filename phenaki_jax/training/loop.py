@@ -266,7 +266,8 @@ def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
     values = seen.compute()
     watched = [name for name in values if name == "loss" or name.startswith("gradient_norm")]
     # Of what has not begun nothing is counted, which is no number either.
-    broken = [name for name in watched if getattr(seen, name).weight and not np.isfinite(values[name])]
+    counted = [name for name in watched if name == "loss" or getattr(seen, name).weight]
+    broken = [name for name in counted if not np.isfinite(values[name])]
     if broken:
         kept = checkpoint_steps(workdir)
         stays = f"the checkpoint of step {kept[-1]} stays in {workdir}: go on from it" if kept else "begin anew"

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.training import sharding
-from phenaki_jax.training.learner import Batch, Given, Learned, Learner
+from phenaki_jax.training.learner import Batch, Given, Learned, Learner, Settled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +157,7 @@ def initial_state(
     params = jax.jit(initialise, out_shardings=places[0])(jnp.asarray(seed, jnp.int32))
     statistics = jax.jit(learner.initial_statistics, out_shardings=places[2])()
     for own, name in ((params, "params"), (statistics, "statistics")):
-        found = (begun or {}).get(name, {})
-        for part, tree in ((part, tree) for part, tree in found.items() if part in own):
+        for part, tree in (begun or {}).get(name, {}).items():
             # Named tuples come back from a file as dicts.
             read = flax.serialization.from_state_dict(own[part], tree)
             own[part] = jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), own[part], read)
@@ -184,21 +183,30 @@ def train_step(
     updated = optax.apply_updates(state.params, updates)
     # No part of the batch has had this key.
     settling = given._replace(rng=jax.random.fold_in(given.rng, config.microbatches))
-    params, statistics, settled = learner.settle(state.params, updated, learned.observed, settling)
-    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients, given), **settled}
+    settled = learner.settle(state.params, updated, learned.observed, settling)
+    outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients, given), **settled.outputs}
     metrics = learner.metrics().single_from_model_output(**outputs)
-    decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
-
-    def follow(old: Array, stepped: Array, now: Array) -> Array:
-        mean = decay * old + (1 - decay) * now
-        # What begins anew, such as a code that was not used, has no past to be averaged with.
-        return mean if now is stepped else jnp.where(now == stepped, mean, now)
-
-    average = jax.tree.map(
-        follow, state.average, *({name: tree[name] for name in state.average} for tree in (updated, params))
+    new = state.replace(
+        step=state.step + 1,
+        params=settled.params,
+        average=_averaged(config, state, settled),
+        statistics=settled.statistics,
+        optimizer=optimizer,
     )
-    new = state.replace(step=state.step + 1, params=params, average=average, statistics=statistics, optimizer=optimizer)
     return new, metrics
+
+
+def _averaged(config: StepConfig, state: TrainState, settled: Settled) -> Any:
+    """The averages of the state brought forward; what began anew has no past to be averaged with."""
+    decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
+    masks = dict(jax.tree_util.tree_leaves_with_path(settled.anew))
+
+    def follow(path: Any, old: Array, now: Array) -> Array:
+        mean = decay * old + (1 - decay) * now
+        return jnp.where(masks[path], now, mean) if path in masks else mean
+
+    params = {name: settled.params[name] for name in state.average}
+    return jax.tree_util.tree_map_with_path(follow, state.average, params)
 
 
 def _learn(learner: Learner, parts: int, params: Any, batch: Batch, given: Given) -> Learned:

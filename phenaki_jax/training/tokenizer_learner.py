@@ -27,7 +27,7 @@ from phenaki_jax.tokenizer.objective import ObjectiveConfig, pixel_errors
 from phenaki_jax.tokenizer.perceptual import PerceptualConfig
 from phenaki_jax.tokenizer.quantizers import Quantized
 from phenaki_jax.training import tokenizer_health
-from phenaki_jax.training.learner import Batch, Given, Learned, check_dtype
+from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype
 from phenaki_jax.training.optimizers import OptimizerConfig
 
 _Video = Float[Array, "batch frames height width 3"]
@@ -105,14 +105,18 @@ class TokenizerLearner:
 
     def describe(self) -> dict[str, Any]:
         """The configurations of the models, as JSON."""
-        parts = (self.objective, self.perceptual, self.adversarial)
-        loss = {name: value for part in parts if part is not None for name, value in dataclasses.asdict(part).items()}
-        discriminator = loss.pop("discriminator", None)
+        perceptual = dataclasses.asdict(self.perceptual)
+        adversarial = None if self.adversarial is None else dataclasses.asdict(self.adversarial)
         return {
             "kind": "tokenizer",
             "tokenizer": dataclasses.asdict(self.model),
-            "discriminator": discriminator,
-            "loss": loss,
+            "discriminator": None if adversarial is None else adversarial.pop("discriminator"),
+            "loss": {
+                "objective": dataclasses.asdict(self.objective),
+                # Where files lie is nobody else's matter.
+                "perceptual": {name: value for name, value in perceptual.items() if not name.endswith("_file")},
+                "adversarial": adversarial,
+            },
         }
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
@@ -201,9 +205,9 @@ class TokenizerLearner:
         (gradients["tokenizer"],) = pull((slope, jnp.asarray(self.objective.quantizer, jnp.float32)))
         return Learned({name: gradients[name] for name in params}, weight, outputs, observed)
 
-    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any, dict[str, Any]]:
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> Settled:
         """Brings a codebook of moving averages forward, restarts codes, and brings the averages of logits forward."""
-        statistics, outputs = dict(given.statistics), {}
+        statistics, outputs, anew = dict(given.statistics), {}, {}
         if "tokenizer" in observed:
             by_averages = self.model.quantizer.kind == "cosine_vq_ema"
             codebook, statistics["tokenizer"], restarts = quantizers.update_codebook(
@@ -215,13 +219,14 @@ class TokenizerLearner:
             )
             quantizer = {**after["tokenizer"]["quantizer"], "codebook": codebook}
             after = {**after, "tokenizer": {**after["tokenizer"], "quantizer": quantizer}}
-            outputs["codebook_restarts"] = (restarts.astype(jnp.float32), jnp.ones(()))
+            outputs["codebook_restarts"] = (jnp.sum(restarts, dtype=jnp.float32), jnp.ones(()))
+            anew = {"tokenizer": {"quantizer": {"codebook": restarts[:, None]}}}
         if "discriminator" in observed:
             change, weight = observed["discriminator"]
             statistics["discriminator"] = jax.tree.map(
                 lambda old, by: old + by / jnp.maximum(weight, 1.0), statistics["discriminator"], change
             )
-        return after, statistics, outputs
+        return Settled(after, statistics, outputs, anew)
 
     def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
         """Norms of the tokenizer's gradient, of `stem_gradients`, and of the discriminator's once it trains."""

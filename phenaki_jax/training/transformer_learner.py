@@ -20,7 +20,7 @@ from phenaki_jax.layers.module import apply
 from phenaki_jax.text.encoder import TextEncoder
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
-from phenaki_jax.training.learner import Batch, Given, Learned, check_dtype
+from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.transformer.masking import random_mask
@@ -146,10 +146,10 @@ class TransformerLearner:
         _, masked = outputs["loss"]
         return Learned(gradients, masked.astype(jnp.float32), outputs, {})
 
-    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> tuple[Any, Any, dict[str, Any]]:
+    def settle(self, before: Any, after: Any, observed: Any, given: Given) -> Settled:
         """Nothing is left to do after the optimizer."""
         del before, observed
-        return after, given.statistics, {}
+        return Settled(after, given.statistics, {}, {})
 
     def gradient_outputs(self, gradients: Any, given: Given) -> dict[str, Any]:
         """The global norm."""

@@ -155,11 +155,14 @@ def test_settings_that_a_run_goes_on_with_and_did_not_begin_with_are_told(
     tokenizer_learner: TokenizerLearner, small: Training, tokenizer_workdir: Path, tmp_path: Path, capsys: Any
 ) -> None:
     shutil.copytree(tokenizer_workdir, tmp_path / "run")
-    model = dataclasses.replace(tokenizer_learner.model, remat="full")
+    quantizer = dataclasses.replace(tokenizer_learner.model.quantizer, restart=0.0)
+    model = dataclasses.replace(tokenizer_learner.model, quantizer=quantizer)
     other = dataclasses.replace(tokenizer_learner, model=model, objective=ObjectiveConfig(l1=0.5))
-    small.run(other, tmp_path / "run")
-    told = "going on from step 6 with tokenizer.remat = 'full', was 'none', loss.l1 = 0.5, was 0.0\n"
+    small.changed("schedule", steps=7).run(other, tmp_path / "run")
+    told = "going on from step 6 with tokenizer.quantizer.restart = 0.0, was 0.03, loss.objective.l1 = 0.5, was 0.0\n"
     assert told in capsys.readouterr().out
+    last = [entry for entry in read_metrics(tmp_path / "run") if entry["kind"] == "train"][-1]
+    assert (last["step"], last["codebook_restarts"]) == (7, 0)
 
 
 def test_a_truncated_checkpoint_is_named(tokenizer_workdir: Path, tmp_path: Path) -> None:

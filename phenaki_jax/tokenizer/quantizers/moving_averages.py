@@ -56,15 +56,14 @@ def codebook_statistics(
     counted = jnp.ones(tokens, bool) if valid is None else valid.reshape(-1)
     weights = counted.astype(jnp.float32)
     seen = jnp.where(counted[:, None], vectors, 0.0)
+    empty = jnp.zeros((config.codes, config.code_width))
+    sums = {"counts": jnp.zeros(config.codes).at[indices].add(weights), "sums": empty.at[indices].add(seen)}
+    if not config.restart:
+        return {**sums, "candidates": empty}
     order_rng, weight_rng = jax.random.split(rng)
     drawn = _shuffled(counted, order_rng)[: config.codes]
     size = jax.random.uniform(weight_rng, drawn.shape, minval=-_LARGEST_LOG_WEIGHT, maxval=_LARGEST_LOG_WEIGHT)
-    empty = jnp.zeros((config.codes, config.code_width))
-    return {
-        "counts": jnp.zeros(config.codes).at[indices].add(weights),
-        "sums": empty.at[indices].add(seen),
-        "candidates": empty.at[: drawn.shape[0]].set(jnp.exp(size)[:, None] * seen[drawn]),
-    }
+    return {**sums, "candidates": empty.at[: drawn.shape[0]].set(jnp.exp(size)[:, None] * seen[drawn])}
 
 
 def update_codebook(
@@ -73,8 +72,8 @@ def update_codebook(
     averages: CodebookAverages,
     statistics: dict[str, Array],
     rng: PRNGKeyArray,
-) -> tuple[Float[Array, "codes code_width"], CodebookAverages, Int[Array, ""]]:
-    """The codebook and its averages after a step, and how many codes began anew.
+) -> tuple[Float[Array, "codes code_width"], CodebookAverages, Bool[Array, " codes"]]:
+    """The codebook and its averages after a step, and which codes began anew.
 
     A code of cosine_vq_ema that was taken becomes the direction of its average sum; one that was not stays. A code of
     either kind whose average count is below `config.restart` times the mean of all then begins anew as a random token
@@ -108,7 +107,7 @@ def update_codebook(
         jnp.where(restarted[:, 0], fresh_count, counts), jnp.where(restarted, fresh_count * fresh, sums)
     )
     codebook = jnp.where(restarted, fresh * jnp.linalg.norm(codebook, axis=-1, keepdims=True), codebook)
-    return codebook, averages, jnp.sum(restarted)
+    return codebook, averages, restarted[:, 0]
 
 
 def _shuffled(wanted: Bool[Array, " all"], rng: PRNGKeyArray) -> Int[Array, " all"]:
