@@ -8,10 +8,11 @@ evaluating count for nobody. Of each the better of parameters and their average 
 
 - `theirs`: what its trainer does (Adam at a constant 3e-4, clip at .5, its average) with batches of 4.
 - `theirs_faster`: the same with twice the steps and a larger rate, batches of 2 at 1e-3. The better of both counts.
-- `ours`: batches of 4; optimizer, tied stems and kind of quantizer (fsq, here of as many codes as theirs) are those of
-  gin_configs/runs/shapes_tokenizer.gin. Its cosine ends with the last step, whose number is estimated from the seconds
-  of some steps before the race; should the machine turn slower, the race ends first.
-- `ours_their_optimizer`: our model and step with their optimizer, to tell the model's share from the optimizer's.
+- `ours`: our model and step with the optimizer of `theirs`, batches of 4; tied stems and kind of quantizer (fsq, here of
+  as many codes as theirs) are those of gin_configs/runs/shapes_tokenizer.gin.
+- `ours_muon`: the same with the optimizer of that file, made for a smaller model. Its cosine ends with the last step,
+  whose number is estimated from the seconds of some steps before the race; should the machine turn slower, the race
+  ends first.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ _RACERS: dict[str, dict[str, Any]] = {
     "theirs": {**_THEIRS, "batch_size": 4, "learning_rate": 3e-4},
     "theirs_faster": {**_THEIRS, "batch_size": 2, "learning_rate": 1e-3},
     "ours": _OURS,
-    "ours_their_optimizer": _OURS,
+    "ours_muon": _OURS,
 }
-_OUR_OPTIMIZER = {"kind": "muon", "learning_rate": 0.01, "final_share": 0.05, "weight_decay": 0.0, "clip": 1.0}
-_OUR_WARM_UP_SHARE = 0.06
+_MUON = {"kind": "muon", "learning_rate": 0.01, "final_share": 0.05, "weight_decay": 0.0, "clip": 1.0}
+_MUON_WARM_UP_SHARE = 0.06
 _THEIR_OPTIMIZER = {
     "kind": "adamw",
     "learning_rate": 3e-4,
@@ -119,10 +120,10 @@ def _begin(name: str, side: Side, total: float) -> dict[str, Any]:
     """Everything that is compiled compiled; the optimizer's settings, {} for those of phenaki-pytorch's trainer."""
     optimizer: dict[str, Any] = {}
     if name.startswith("ours"):
-        optimizer = _OUR_OPTIMIZER if name == "ours" else _THEIR_OPTIMIZER
+        optimizer = _MUON if name == "ours_muon" else _THEIR_OPTIMIZER
         side.ask("begin", {**optimizer, "warmup_steps": 0})
         steps = max(20, int(total / side.ask("seconds_of_step")))
-        warm_up = {"warmup_steps": int(_OUR_WARM_UP_SHARE * steps)} if name == "ours" else {}
+        warm_up = {"warmup_steps": int(_MUON_WARM_UP_SHARE * steps)} if name == "ours_muon" else {}
         optimizer = {**optimizer, **warm_up, "decay_steps": steps}
         side.ask("begin", optimizer)
     side.ask("warm_up")
