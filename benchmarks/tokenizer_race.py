@@ -8,8 +8,8 @@ evaluating count for nobody. Of each the better of parameters and their average 
 
 - `theirs`: what its trainer does (Adam at a constant 3e-4, clip at .5, its average) with batches of 4.
 - `theirs_faster`: the same with twice the steps and a larger rate, batches of 2 at 1e-3. The better of both counts.
-- `ours`: our model and step with the optimizer of `theirs`, batches of 4; tied stems and kind of quantizer (fsq, here of
-  as many codes as theirs) are those of gin_configs/runs/shapes_tokenizer.gin.
+- `ours`: our model and step with the optimizer of `theirs`, batches of 4; tied stems and kind of quantizer (fsq, here
+  of as many codes as theirs) are those of gin_configs/runs/shapes_tokenizer.gin.
 - `ours_muon`: the same with the optimizer of that file, made for a smaller model. Its cosine ends with the last step,
   whose number is estimated from the seconds of some steps before the race; should the machine turn slower, the race
   ends first.
