@@ -15,6 +15,7 @@ from PIL import Image
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import check_output, told_unwritable, whole_file
+from phenaki_jax.layers.pixels import check_video
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 OUTPUT_SUFFIXES = (".mp4", ".gif", ".png")
@@ -109,9 +110,14 @@ class VideoWriter:
         return self
 
     def append(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> None:
-        """Adds frames; all of a file have one size."""
+        """Adds frames; all of a file have one size.
+
+        Raises:
+          UserError: what is no video in uint8.
+        """
         if not len(frames):
             return
+        check_video("frames", frames, batched=False)
         scale = self._scale or -(-SMALLEST_SHOWN_SIDE // min(frames.shape[1:3]))
         frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
         if self._encoder is None:

@@ -201,7 +201,7 @@ def train(
             if stopping:
                 break
 
-    if stop.requested:
+    if stop.requested and int(state.step) < schedule.steps:
         raise KeyboardInterrupt(
             f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
         )

@@ -78,10 +78,13 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
         raise
     except (ValueError, SyntaxError, OSError, AttributeError, ImportError) as error:
         message = " ".join(str(error).split()).rstrip(".;")
-        raise UserError(
-            f"gin configuration: {message}; set what a run file requires or changes with --gin.NAME=VALUE, texts in "
-            "quotes of their own as in --gin.DATA_DIR=\"'folder'\""
-        ) from error
+        advice = (
+            "a run file knows the settings of modules that it imports: name one that does, or import it in your own"
+            if "No configurable matching" in message
+            else "set what a run file requires or changes with --gin.NAME=VALUE, texts in quotes of their own as in "
+            "--gin.DATA_DIR=\"'folder'\""
+        )
+        raise UserError(f"gin configuration: {message}; {advice}") from error
 
 
 def _macro_of(binding: str) -> Any:

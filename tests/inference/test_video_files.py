@@ -148,6 +148,13 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path, name: str, content: b
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_floats_are_no_frames_of_a_file(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"frames: found float32 in 0\.\.0, expected uint8"):
+        write_video(tmp_path / "clip.gif", np.zeros((3, 32, 32, 3), np.float32), 8.0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cut_off_pictures_are_refused(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
