@@ -101,7 +101,10 @@ def paper_step(devices: int, out: str) -> None:
         now, metrics = step(now, batch)
     found = {name: np.asarray(value) for name, value in metrics.compute().items() if name not in NOT_COUNTED}
     # The parameters after a step of AdamW tell little but signs; its first moments are a tenth of the gradients.
-    leaves = {str(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(now.optimizer)}
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(now.optimizer)
+    }
     np.savez(out, **found, **{name: leaf for name, leaf in leaves.items() if ".mu" in name})
 
 
