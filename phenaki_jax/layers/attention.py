@@ -30,9 +30,21 @@ def dot_product_attention(
     key: Float[Array, "batch keys heads kv"],
     value: Float[Array, "batch keys heads kv"],
     mask: Bool[Array, "#batch #heads #queries keys"] | None = None,
+    *,
+    bias: Float[Array, "#batch #heads queries keys"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "batch queries heads kv"]:
-    """Attention with a float32 softmax; a key whose mask is False has weight exactly 0."""
-    return jax.nn.dot_product_attention(query, key, value, mask=mask)
+    """Attention with a float32 softmax; a key whose mask is False has weight exactly 0.
+
+    Args:
+      query: what attends.
+      key: what is attended to.
+      value: what is taken of it.
+      mask: which keys each query attends to.
+      bias: added to the logits.
+      scale: of the logits before that; 1 / sqrt(kv) where None.
+    """
+    return jax.nn.dot_product_attention(query, key, value, bias, mask, scale=scale)
 
 
 class MultiHeadAttention(nn.Module):
