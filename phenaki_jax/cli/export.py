@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from phenaki_jax.errors import UserError
@@ -53,7 +54,9 @@ def export_checkpoint(
     """
     from phenaki_jax.inference.decoding import SamplingConfig
     from phenaki_jax.inference.export import check_export_folder, config_from_plain, export_model, usual_metadata
+    from phenaki_jax.inference.parameters import parameter_shapes
     from phenaki_jax.inference.plain_data import from_plain
+    from phenaki_jax.inference.window import PhenakiConfig
     from phenaki_jax.training import checkpoints
 
     check_export_folder(out)
@@ -67,11 +70,12 @@ def export_checkpoint(
             "StepConfig.average_decay above 0"
         )
     averaged = made if average is None else average
-    models = ("tokenizer", "text", "transformer") if description["kind"] == "transformer" else ("tokenizer",)
+    fields = [field.name for field in dataclasses.fields(PhenakiConfig)]
+    models = fields if description["kind"] == "transformer" else ["tokenizer"]
     config = config_from_plain({name: description[name] for name in models}, str(checkpoint))
     read = checkpoints.read_params(workdir, step, average=averaged)
     everything = read["params"] | read["frozen"]
-    params = {name: everything[name] for name in models}
+    params = {name: everything[name] for name in parameter_shapes(config)}
     rest = {name: value for name, value in description.items() if name not in (*models, "sampling")}
     known = {"trained_on": {"workdir": str(workdir), "step": step, **rest, "averaged": averaged}}
     if "sampling" in description:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  seed: 1\n"
         "  scenes:\n"
         "    - prompt: a red circle moves right\n"
-        "      frames: 11\n"
+        "      seconds: 1.5\n"
         "    - prompt: the red circle grows\n"
         "      windows: 2"
     )
@@ -48,9 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--frames", type=int, metavar="N", help="new frames for each prompt (one window of the model)")
     length.add_argument("--seconds", type=float, metavar="S", help="the same as a duration")
+    parser.add_argument("--negative_prompt", default="", metavar="TEXT", help="what guidance moves away from (nothing)")
     parser.add_argument("--steps", type=int, metavar="N", help="rounds of prediction (those of the model)")
+    parser.add_argument(
+        "--sampler", metavar="NAME", help="confidence, halton, critic or random: what becomes known first (the model's)"
+    )
     parser.add_argument("--guidance", type=float, metavar="S", help="scale of classifier-free guidance (the model's)")
     parser.add_argument("--temperature", type=float, metavar="T", help="noise in what is drawn first (the model's)")
+    parser.add_argument(
+        "--top_k", type=int, metavar="N", help="draw codes among so many likeliest; 0 for all (the model's)"
+    )
+    parser.add_argument(
+        "--top_p", type=float, metavar="P", help="draw codes among this share of probability (the model's)"
+    )
     parser.add_argument("--fps", type=float, metavar="N", help="frames per second of the file (the model's)")
     parser.add_argument("--json", action="store_true", help="print what was written as one line of JSON")
 
@@ -83,9 +93,7 @@ def run(args: argparse.Namespace) -> int:
     stories = _stories(args, story, fps)
     start = _start(model, None if given is None else _at_rate(given, given_fps, fps), len(stories))
     told = tell_stories(model, stories, start)
-    plan = plan_windows(
-        stories[0], model.tokenizer, model.metadata.prefix_frames, 0 if start is None else start.shape[1]
-    )
+    plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(VideoWriter(path, fps)) for path in paths]
         shown = 0
@@ -106,12 +114,15 @@ def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[
     from phenaki_jax.inference.story import asked_sampling
 
     settings = asked_sampling(args)
+    negative = {"negative_prompt": args.negative_prompt} if args.negative_prompt else {}
     if story is not None:
         seed = story.seed if args.seed is None else args.seed
-        return [dataclasses.replace(story, seed=seed, **settings)]
+        return [dataclasses.replace(story, seed=seed, **negative, **settings)]
     frames = args.frames if args.seconds is None else round(args.seconds * fps)
     scenes = [Scene(prompt, frames=frames) for prompt in args.prompt]
-    return [Story((scene,), seed=(args.seed or 0) + index, **settings) for index, scene in enumerate(scenes)]
+    return [
+        Story((scene,), seed=(args.seed or 0) + index, **negative, **settings) for index, scene in enumerate(scenes)
+    ]
 
 
 def _at_rate(frames: np.ndarray, found: float | None, wanted: float) -> np.ndarray:

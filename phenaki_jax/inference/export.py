@@ -4,6 +4,7 @@ model.json                     configuration, vocabulary, how to sample, what it
 tokenizer.safetensors          float32 parameters, named by their path in the module, joined by "/"
 transformer.safetensors        absent, with the next, where a tokenizer alone was exported
 text_encoder.safetensors
+critic.safetensors             only where the token critic is a network of its own
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ from phenaki_jax.inference.video_files import check_fps
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODEL_FILE = "model.json"
 TENSOR_FILES = {
     "tokenizer": "tokenizer.safetensors",
     "text": "text_encoder.safetensors",
     "transformer": "transformer.safetensors",
+    "critic": "critic.safetensors",
 }
 
 
@@ -97,7 +99,7 @@ class ExportedModel(NamedTuple):
 
     Attributes:
       config: of all three models, or of the tokenizer where that was exported alone.
-      params: float32 NumPy arrays of "tokenizer" and, for all three models, "text" and "transformer".
+      params: float32 NumPy arrays of "tokenizer" and, for all models, "text", "transformer" and any "critic".
       metadata: what else is known.
     """
 
@@ -133,7 +135,7 @@ def export_model(
     Args:
       folder: a new name, or an exported model to replace.
       config: of all three models, or of a tokenizer alone.
-      params: trees of arrays for "tokenizer" and, for all three models, "text" and "transformer".
+      params: trees of arrays for "tokenizer" and, for all models, "text", "transformer" and "critic" if there is one.
       metadata: what else is known; `usual_metadata` where None.
 
     Raises:
@@ -191,8 +193,7 @@ def load_exported(folder: str | Path) -> ExportedModel:
     """
     folder = Path(folder)
     config, metadata = _read_model_json(folder / MODEL_FILE)
-    names = TENSOR_FILES if isinstance(config, PhenakiConfig) else ("tokenizer",)
-    files = {name: folder / TENSOR_FILES[name] for name in names}
+    files = {name: folder / TENSOR_FILES[name] for name in parameter_shapes(config)}
     tensors = {name: _read_tensors(file) for name, file in files.items()}
     _check_tensors(tensors, config, {name: str(file) for name, file in files.items()})
     params = {name: unflatten_dict(arrays, sep="/") for name, arrays in tensors.items()}

@@ -14,31 +14,32 @@ from phenaki_jax.layers.positions import grid_positions
 from phenaki_jax.text.encoder import TextEncoder
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
-from phenaki_jax.transformer.model import MaskedTransformer
+from phenaki_jax.transformer.model import MaskedTransformer, Text
 
 
 def init_params(config: PhenakiConfig | CViViTConfig, rng: PRNGKeyArray) -> dict[str, Any]:
     """Parameters before any training, boxed with their logical axis names.
 
     Returns:
-      Those of "tokenizer" and, where the config is of all three models, of "text" and "transformer".
+      Those of "tokenizer" and, where the config is of all models, of "text", "transformer" and a "critic" of its own.
     """
     if isinstance(config, CViViTConfig):
         video = jnp.zeros((1, config.frames, config.frame_size, config.frame_size, 3))
         return {"tokenizer": CViViT(config).init(rng, video)["params"]}
-    tokenizer_rng, text_rng, transformer_rng = jax.random.split(rng, 3)
+    tokenizer_rng, text_rng, transformer_rng, critic_rng = jax.random.split(rng, 4)
     positions = grid_positions(*config.token_shape)[None]
     tokens = jnp.zeros(positions.shape[:2], jnp.int32)
     text = jnp.zeros((1, config.text.length), jnp.int32)
-    embeddings = jnp.zeros((*text.shape, config.text.width))
-    transformer = MaskedTransformer(config.transformer).init(
-        transformer_rng, tokens, positions, tokens == 0, embeddings, text == 0, jnp.zeros(1, bool)
-    )
-    return {
+    texts = Text(jnp.zeros((*text.shape, config.text.width)), text + 1, text > 0)
+    params = {
         **init_params(config.tokenizer, tokenizer_rng),
         "text": TextEncoder(config.text).init(text_rng, text, text == 0)["params"],
-        "transformer": transformer["params"],
     }
+    networks = {"transformer": (config.transformer, transformer_rng), "critic": (config.critic, critic_rng)}
+    for name, (sizes, network_rng) in networks.items():
+        if sizes is not None:
+            params[name] = MaskedTransformer(sizes).init(network_rng, tokens, positions, None, texts)["params"]
+    return params
 
 
 def parameter_shapes(config: PhenakiConfig | CViViTConfig) -> dict[str, Any]:

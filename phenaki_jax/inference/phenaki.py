@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
-from phenaki_jax.inference.story import Scene, Story, tell_stories, tell_story
+from phenaki_jax.inference.story import Scene, Story, WindowPrompt, tell_stories, tell_story
 from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder, check_chunks
-from phenaki_jax.inference.window import PhenakiConfig, generate_window
+from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, encode_text, generate_window
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.tokenizer.quantizers import check_tokens
+
+_NEGATIVE = ("negative_embeddings", "negative_mask")
+_PROMPTS_KEPT = 64
 
 
 class Phenaki:
@@ -45,6 +49,8 @@ class Phenaki:
         self.tokenizer = tokenizer_config(config)
         self.metadata = metadata or usual_metadata(config)
         self.params = jax.device_put(params)
+        self._networks = {name: tree for name, tree in self.params.items() if name != "text"}
+        self._embedded: dict[str, tuple[Array, np.ndarray]] = {}
 
     @classmethod
     def load(cls, folder: str | Path) -> Phenaki:
@@ -96,7 +102,7 @@ class Phenaki:
 
     def draw_windows(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[WindowPrompt],
         prefix: UInt8[np.ndarray, "batch given height width 3"],
         rngs: Key[Array, " batch"],
         sampling: SamplingConfig,
@@ -104,10 +110,10 @@ class Phenaki:
         """Draws one window for each prompt, from 0 or 1 + k * temporal_patch given frames.
 
         Raises:
-          UserError: see `check_prompts`.
+          UserError: see `check_prompts`; or the sampler needs a critic that the model has not.
         """
-        tokens, mask = self._tokens(prompts)
-        return np.asarray(_draw_windows(self.config, sampling, self.params, tokens, mask, prefix, rngs))
+        texts = self._texts(prompts, sampling)
+        return np.asarray(_draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuses what cannot be drawn.
@@ -121,6 +127,33 @@ class Phenaki:
         if isinstance(self.config, CViViTConfig):
             raise UserError("found a tokenizer alone, expected a model with a transformer: export one trained on text")
         return ByteTokenizer().encode_batch(prompts, self.config.text.length)
+
+    def _texts(self, prompts: Sequence[WindowPrompt], sampling: SamplingConfig) -> WindowTexts:
+        """What the windows show, as embeddings; of two texts each where one of them is between two prompts."""
+        shares = [np.array([prompt.share for prompt in prompts], np.float32)]
+        texts = [[prompt.text for prompt in prompts]]
+        if any(prompt.share < 1 for prompt in prompts):
+            texts.append([prompt.before or prompt.text for prompt in prompts])
+            shares.append(1 - shares[0])
+        embeddings, mask = zip(*map(self._embed, texts), strict=True)
+        found = WindowTexts(jnp.stack(embeddings), jnp.stack(mask), jnp.stack(shares))
+        if sampling.guidance and any(prompt.negative for prompt in prompts):
+            if not all(prompt.negative for prompt in prompts):
+                raise UserError("found some prompts with a negative prompt and some without, expected all or none")
+            found = found._replace(**dict(zip(_NEGATIVE, self._embed([p.negative for p in prompts]), strict=True)))
+        return found
+
+    def _embed(self, prompts: Sequence[str]) -> tuple[Array, Array]:
+        """Embeddings and masks of prompts, each of which is embedded once as long as it is in use."""
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._embedded:
+                tokens, mask = self._tokens([prompt])
+                self._embedded[prompt] = (_embed(self.config, self.params["text"], tokens, mask)[0], mask[0])
+        while len(self._embedded) > max(_PROMPTS_KEPT, len(set(prompts))):
+            oldest = next(prompt for prompt in self._embedded if prompt not in prompts)
+            del self._embedded[oldest]
+        embeddings, mask = zip(*(self._embedded[prompt] for prompt in prompts), strict=True)
+        return jnp.stack(embeddings), jnp.stack(mask)
 
     def encode(
         self, video: UInt8[np.ndarray, "batch frames height width 3"]
@@ -186,17 +219,18 @@ def _draw_windows(
     config: PhenakiConfig,
     sampling: SamplingConfig,
     params: Any,
-    text_tokens: Int[Array, "batch text_length"],
-    text_mask: Bool[Array, "batch text_length"],
+    texts: WindowTexts,
     prefix: UInt8[Array, "batch given height width 3"],
     rngs: Key[Array, " batch"],
 ) -> UInt8[Array, "batch frames height width 3"]:
-    """Windows with a key each, so that none depends on what else is drawn with it."""
+    return generate_window(config, sampling, params, texts, prefix, rngs)
 
-    def one(tokens: Array, mask: Array, given: Array, rng: Array) -> Array:
-        return generate_window(config, sampling, params, tokens[None], mask[None], given[None], rng)[0]
 
-    return jax.vmap(one)(text_tokens, text_mask, prefix, rngs)
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(
+    config: PhenakiConfig, params: Any, text_tokens: Int[Array, "batch text_length"], text_mask: Bool[Array, "..."]
+) -> Float[Array, "batch text_length text_width"]:
+    return encode_text(config, params, text_tokens, text_mask)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -31,23 +31,36 @@ class Scene:
 
     Attributes:
       prompt: what the video shows.
-      windows: how long, in windows of the model; 1 where `frames` is not given either.
+      windows: how long, in windows of the model; 1 where neither `frames` nor `seconds` is given.
       frames: how long, in new frames; the last window is trimmed to it.
+      seconds: how long, as a duration.
+      blend: windows, the first ones of the scene, in which the prompt takes over from that of the scene before; 0 for a
+        change at once.
     """
 
     prompt: str
     windows: int | None = None
     frames: int | None = None
+    seconds: float | None = None
+    blend: int = 0
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt)
-        if self.windows is not None and self.frames is not None:
-            raise UserError(f"found windows {self.windows} and frames {self.frames}, expected one of them")
-        for name, length in (("windows", self.windows), ("frames", self.frames)):
-            if length is not None and not 1 <= length <= LONGEST_SCENE:
+        lengths = {name: getattr(self, name) for name in ("windows", "frames", "seconds")}
+        given = {name: length for name, length in lengths.items() if length is not None}
+        if len(given) > 1:
+            raise UserError(
+                f"found {' and '.join(f'{name} {length}' for name, length in given.items())}, expected one of them"
+            )
+        for name, length in given.items():
+            if not (length > 0 if name == "seconds" else length >= 1) or length > LONGEST_SCENE:
+                least = "above 0" if name == "seconds" else "1"
                 raise UserError(
-                    f"found {name} {length}, expected 1 to {LONGEST_SCENE}; a longer video is told by several scenes"
+                    f"found {name} {length}, expected {least} to {LONGEST_SCENE}; a longer video is told by several "
+                    "scenes"
                 )
+        if not 0 <= self.blend <= LONGEST_SCENE:
+            raise UserError(f"found blend {self.blend}, expected 0 windows or more, such as 2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,24 +69,45 @@ class Story:
 
     Attributes:
       scenes: at least one.
+      negative_prompt: what guidance moves away from in place of the null text; empty for that.
       seed: of all randomness; the same story with the same seed and model is the same video.
-      steps: see `SamplingConfig`; None for what the model was exported with, as in the next two.
+      steps: see `SamplingConfig`; None for what the model was exported with, as in all that follow.
+      sampler: see `SamplingConfig`.
+      schedule: see `SamplingConfig`.
       guidance: see `SamplingConfig`.
+      guidance_schedule: see `SamplingConfig`.
       temperature: see `SamplingConfig`.
+      code_temperature: see `SamplingConfig`.
+      top_k: see `SamplingConfig`.
+      top_p: see `SamplingConfig`.
     """
 
     scenes: tuple[Scene, ...]
+    negative_prompt: str = ""
     seed: int = 0
     steps: int | None = None
+    sampler: str | None = None
+    schedule: str | None = None
     guidance: float | None = None
+    guidance_schedule: str | None = None
     temperature: float | None = None
+    code_temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
 
     def __post_init__(self) -> None:
         if not self.scenes:
             raise UserError("found no scenes, expected at least one with a prompt")
+        if self.scenes[0].blend:
+            raise UserError(f"found blend {self.scenes[0].blend} in the first scene, expected a scene before it")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"found seed {self.seed}, expected 0 to {2**32 - 1}")
         self.sampling(SamplingConfig())
+
+    @property
+    def prompts(self) -> list[str]:
+        """All texts that it needs."""
+        return [scene.prompt for scene in self.scenes] + [self.negative_prompt] * bool(self.negative_prompt)
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """How tokens are drawn: as the story says, and as `default` says where it says nothing."""
@@ -82,7 +116,7 @@ class Story:
 
 def asked_sampling(settings: object) -> dict[str, Any]:
     """Those attributes of `settings` that are fields of `SamplingConfig`, without the ones that are None."""
-    asked = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SamplingConfig)}
+    asked = {field.name: getattr(settings, field.name, None) for field in dataclasses.fields(SamplingConfig)}
     return {name: value for name, value in asked.items() if value is not None}
 
 
@@ -93,11 +127,29 @@ class PlannedWindow(NamedTuple):
       scene: index of its scene.
       given: frames that it begins with, 0 or 1 + k * temporal_patch.
       new: frames that it adds.
+      share: how far the scene's prompt has taken over from that of the scene before, above 0 and up to 1.
     """
 
     scene: int
     given: int
     new: int
+    share: float
+
+
+class WindowPrompt(NamedTuple):
+    """What a window shows.
+
+    Attributes:
+      text: of the prompt.
+      before: the prompt that it takes over from, where `share` is below 1.
+      share: how far it has.
+      negative: what guidance moves away from; empty for the null text.
+    """
+
+    text: str
+    before: str = ""
+    share: float = 1.0
+    negative: str = ""
 
 
 @runtime_checkable
@@ -112,7 +164,7 @@ class WindowModel(Protocol):
 
     def draw_windows(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[WindowPrompt],
         prefix: UInt8[np.ndarray, "batch given height width 3"],
         rngs: Key[Array, " batch"],
         sampling: SamplingConfig,
@@ -144,25 +196,31 @@ def read_story(path: str | Path) -> Story:
 
 
 def plan_windows(
-    story: Story, tokenizer: CViViTConfig, prefix_frames: int, start_frames: int = 0
+    story: Story, tokenizer: CViViTConfig, metadata: ModelMetadata, start_frames: int = 0
 ) -> list[PlannedWindow]:
     """Which windows tell a story.
 
     Args:
       story: what is told.
       tokenizer: its frames are a window's.
-      prefix_frames: frames that a window is given of what was shown before, or fewer where fewer were shown.
+      metadata: says how many frames a window is given of what was shown before (fewer where fewer were shown), and how
+        many make a second.
       start_frames: frames shown before the story begins.
     """
-    windows, shown = [], start_frames
+    windows, shown, seconds = [], start_frames, 0.0
     for index, scene in enumerate(story.scenes):
+        frames = scene.frames
+        if scene.seconds is not None:
+            # From the beginning, so that rounding does not add up.
+            begin, seconds = seconds, seconds + scene.seconds
+            frames = max(1, round(seconds * metadata.fps) - round(begin * metadata.fps))
         drawn, told = 0, 0
-        while told < scene.frames if scene.frames is not None else drawn < (scene.windows or 1):
-            given = tokenizer.whole_part(min(shown, prefix_frames))
+        while told < frames if frames is not None else drawn < (scene.windows or 1):
+            given = tokenizer.whole_part(min(shown, metadata.prefix_frames))
             new = tokenizer.frames - given
-            if scene.frames is not None:
-                new = min(new, scene.frames - told)
-            windows.append(PlannedWindow(index, given, new))
+            if frames is not None:
+                new = min(new, frames - told)
+            windows.append(PlannedWindow(index, given, new, min(1.0, (drawn + 1) / (scene.blend + 1))))
             drawn, told, shown = drawn + 1, told + new, shown + new
     return windows
 
@@ -172,7 +230,7 @@ def tell_stories(
     stories: Sequence[Story],
     start: UInt8[np.ndarray, "stories start_frames height width 3"] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "stories new_frames height width 3"]]:
-    """Draws several stories at once, window by window; each is the same as if it were told alone.
+    """Draws several stories at once, window by window; each is as if it were told alone, but for rounding.
 
     What was shown is forgotten but for the frames that the next window is given, so that a story may last forever.
 
@@ -187,12 +245,14 @@ def tell_stories(
     Raises:
       UserError: stories that differ in more than prompts and seed, or prompts or frames that the model does not take.
     """
-    lengths = {tuple((scene.windows, scene.frames) for scene in story.scenes) for story in stories}
+    lengths = {
+        tuple((scene.windows, scene.frames, scene.seconds, scene.blend) for scene in story.scenes) for story in stories
+    }
     samplings = {story.sampling(model.metadata.sampling) for story in stories}
     if len(lengths) != 1 or len(samplings) != 1:
         raise UserError(
             "found no stories, or stories that differ in more than prompts and seed, expected one structure of "
-            "lengths, steps, guidance and temperature; tell the others one after the other"
+            "lengths and sampling; tell the others one after the other"
         )
     side = model.tokenizer.frame_size
     if start is None:
@@ -203,7 +263,7 @@ def tell_stories(
             f"found start frames as {list(start.shape)}, expected [{len(stories)}, any, {side}, {side}, 3]; "
             "see phenaki_jax.inference.video_files.fit_frames"
         )
-    model.check_prompts([scene.prompt for story in stories for scene in story.scenes])
+    model.check_prompts([prompt for story in stories for prompt in story.prompts])
     return _windows(model, stories, samplings.pop(), start)
 
 
@@ -221,14 +281,19 @@ def _windows(
     keep = model.metadata.prefix_frames
     shown = _last(start, keep)
     seeds = jax.vmap(jax.random.key)(np.asarray([story.seed for story in stories], np.uint32))
-    for index, window in enumerate(plan_windows(stories[0], model.tokenizer, keep, start.shape[1])):
-        prompts = [story.scenes[window.scene].prompt for story in stories]
+    for index, window in enumerate(plan_windows(stories[0], model.tokenizer, model.metadata, start.shape[1])):
+        prompts = [_prompt(story, window) for story in stories]
         prefix = _last(shown, window.given)
         rngs = jax.vmap(jax.random.fold_in, in_axes=(0, None))(seeds, jnp.uint32(index))
         drawn = model.draw_windows(prompts, prefix, rngs, sampling)
         new = drawn[:, window.given : window.given + window.new]
         shown = _last(np.concatenate([shown, new], axis=1), keep)
         yield new
+
+
+def _prompt(story: Story, window: PlannedWindow) -> WindowPrompt:
+    before = story.scenes[window.scene - 1].prompt if window.share < 1 else ""
+    return WindowPrompt(story.scenes[window.scene].prompt, before, window.share, story.negative_prompt)
 
 
 def _last(videos: np.ndarray, frames: int) -> np.ndarray:

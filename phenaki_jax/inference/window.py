@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from phenaki_jax.errors import UserError, check_types
-from phenaki_jax.inference.decoding import SamplingConfig, decode_tokens
+from phenaki_jax.inference.decoding import SamplingConfig, TokenModel, decode_tokens
+from phenaki_jax.inference.orders import halton_order
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.layers.positions import grid_positions
@@ -18,7 +21,7 @@ from phenaki_jax.text.encoder import TextEncoder, TextEncoderConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.transformer.config import TransformerConfig
-from phenaki_jax.transformer.model import MaskedTransformer
+from phenaki_jax.transformer.model import Logits, MaskedTransformer, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +32,13 @@ class PhenakiConfig:
       tokenizer: sizes of the C-ViViT.
       text: sizes of the text encoder.
       transformer: sizes of the masked transformer.
+      critic: sizes of a token critic of its own; None for none, or for a transformer that is its own critic.
     """
 
     tokenizer: CViViTConfig
     text: TextEncoderConfig
     transformer: TransformerConfig
+    critic: TransformerConfig | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -45,12 +50,36 @@ class PhenakiConfig:
                 f"the transformer's code_levels are {tuple(levels)} but the tokenizer's quantizer has {found}; "
                 "make them equal, or leave code_levels empty"
             )
+        factors = self.transformer.code_factors
+        if factors and tuple(factors) != quantizer.factors:
+            raise UserError(
+                f"the transformer's code_factors are {tuple(factors)} but those of the tokenizer's quantizer are "
+                f"{quantizer.factors}; make them equal, or leave code_factors empty"
+            )
+        if not self.transformer.predicts_codes:
+            raise UserError(
+                f"the transformer's predicts is {self.transformer.predicts!r}, expected 'codes' or 'codes_and_scores': "
+                "a network for scores alone is PhenakiConfig.critic"
+            )
+        if self.critic is not None:
+            self._check_critic(self.critic)
         if self.text.width != self.transformer.text_width:
             raise UserError(
                 f"the text encoder's width is {self.text.width} but the transformer reads "
                 f"{self.transformer.text_width}; "
                 "set TransformerConfig.text_width to the text encoder's width"
             )
+
+    def _check_critic(self, critic: TransformerConfig) -> None:
+        if critic.predicts != "scores" or self.transformer.predicts_scores:
+            raise UserError(
+                f"found a critic that predicts {critic.predicts!r} and a transformer that predicts "
+                f"{self.transformer.predicts!r}, expected 'scores' and 'codes': one critic, and nothing but a critic"
+            )
+        for name in ("codebook_size", "code_factors", "text_width"):
+            found, wanted = getattr(critic, name), getattr(self.transformer, name)
+            if found != wanted:
+                raise UserError(f"the critic's {name} is {found} but the transformer's is {wanted}; make them equal")
 
     @property
     def token_shape(self) -> tuple[int, int, int]:
@@ -66,67 +95,159 @@ class PhenakiConfig:
         return time[None, :] < known_times[:, None]
 
 
-def all_logits(
+class WindowTexts(NamedTuple):
+    """What a window is to show.
+
+    Attributes:
+      embeddings: of one text, or of several that are mixed, for each row.
+      mask: False for padding.
+      shares: of each text; they add up to 1 in each row. A window half way from one prompt to the next has both.
+      negative_embeddings: of a text that guidance moves away from; None for the null text.
+      negative_mask: False for padding.
+    """
+
+    embeddings: Float[Array, "texts batch text_length text_width"]
+    mask: Bool[Array, "texts batch text_length"]
+    shares: Float[Array, "texts batch"]
+    negative_embeddings: Float[Array, "batch text_length text_width"] | None = None
+    negative_mask: Bool[Array, "batch text_length"] | None = None
+
+
+def single_texts(
+    embeddings: Float[Array, "batch text_length text_width"], mask: Bool[Array, "batch text_length"]
+) -> WindowTexts:
+    """One text for each row, and the null text to move away from."""
+    return WindowTexts(embeddings[None], mask[None], jnp.ones((1, len(mask))))
+
+
+def encode_text(
     config: PhenakiConfig,
     params: Any,
-    video_tokens: Int[Array, "batch length"],
-    token_mask: Bool[Array, "batch length"],
-    text_embeddings: Float[Array, "batch text_length text_width"],
+    text_tokens: Int[Array, "batch text_length"],
     text_mask: Bool[Array, "batch text_length"],
-    drop_text: Bool[Array, " batch"],
     dtype: DTypeLike = jnp.float32,
-    **options: Any,
-) -> Float[Array, "batch length codes"]:
-    """Logits of the masked transformer for windows of `config.token_shape`."""
-    positions = grid_positions(*config.token_shape)[None]
-    model = MaskedTransformer(config.transformer, dtype)
-    return apply(model, params, video_tokens, positions, token_mask, text_embeddings, text_mask, drop_text, **options)
+) -> Float[Array, "batch text_length text_width"]:
+    """Embeddings of texts by the text encoder of a model; `params` are its own."""
+    embeddings: Any = apply(TextEncoder(config.text, dtype), params, text_tokens, text_mask)
+    return embeddings
+
+
+def draw_tokens(
+    config: PhenakiConfig,
+    sampling: SamplingConfig,
+    params: Any,
+    texts: WindowTexts,
+    known_tokens: Int[Array, "batch times rows columns"],
+    known: Bool[Array, "batch times rows columns"],
+    rngs: Key[Array, " batch"],
+    dtype: DTypeLike = jnp.float32,
+) -> Int[Array, "batch times rows columns"]:
+    """Draws all tokens of windows that are not known.
+
+    Args:
+      config: the models.
+      sampling: how tokens are drawn.
+      params: of "transformer" and, where there is one, "critic".
+      texts: what the windows show.
+      known_tokens: tokens that are given, anything elsewhere.
+      known: where they are given.
+      rngs: a key for each row, which depends on no other row.
+      dtype: type of the computation.
+
+    Raises:
+      UserError: the sampler needs a critic that the model has not.
+    """
+    shape, batch = known.shape[1:], known.shape[0]
+    positions = grid_positions(*shape)[None]
+    conditions = len(texts.mask) + (sampling.guidance > 0)
+    transformer = MaskedTransformer(config.transformer, dtype)
+    everything = lambda tokens: jnp.tile(tokens, (conditions, 1))  # noqa: E731
+    read = apply(transformer, params["transformer"], _conditions(texts, guided=sampling.guidance > 0), method="read")
+
+    def features(tokens: Array) -> Array:
+        found = apply(transformer, params["transformer"], everything(tokens), positions, None, read, method="features")
+        return found.reshape(conditions, batch, *found.shape[1:])
+
+    def logits(found: Array) -> Logits:
+        return apply(transformer, params["transformer"], found, method="logits")
+
+    model = TokenModel(
+        features,
+        logits,
+        texts.shares,
+        _scores(config, params, texts, positions, dtype),
+        config.transformer.factors,
+        config.transformer.mask_token,
+    )
+    flat = (known_tokens.reshape(batch, -1), known.reshape(batch, -1))
+    order = jnp.asarray(halton_order(*shape))
+    return decode_tokens(model, sampling, rngs, *flat, order).reshape(known.shape)
+
+
+def _conditions(texts: WindowTexts, *, guided: bool) -> Text:
+    """All texts of all rows one below the other, and what guidance moves away from below them."""
+    embeddings, mask = (array.reshape(-1, *array.shape[2:]) for array in texts[:2])
+    dropped = jnp.zeros(mask.shape, bool)
+    if guided:
+        away, away_mask = texts.negative_embeddings, texts.negative_mask
+        null = away is None or away_mask is None
+        embeddings = jnp.concatenate([embeddings, texts.embeddings[0] if away is None else away])
+        mask = jnp.concatenate([mask, texts.mask[0] if away_mask is None else away_mask])
+        dropped = jnp.concatenate([dropped, jnp.full(texts.mask[0].shape, null)])
+    return Text(embeddings, mask.astype(jnp.int32), dropped)
+
+
+def _scores(
+    config: PhenakiConfig, params: Any, texts: WindowTexts, positions: Array, dtype: DTypeLike
+) -> Callable[[Array], Array] | None:
+    """The critic's scores of tokens given the text that has the largest share; None without a critic."""
+    sizes, name = (config.transformer, "transformer") if config.critic is None else (config.critic, "critic")
+    if not sizes.predicts_scores:
+        return None
+    critic, network = MaskedTransformer(sizes, dtype), params[name]
+    largest = jnp.argmax(texts.shares, axis=0)
+    pick = jax.vmap(lambda array, index: array[index], in_axes=(1, 0))
+    text = single_texts(pick(texts.embeddings, largest), pick(texts.mask, largest))
+    read = apply(critic, network, _conditions(text, guided=False), method="read")
+
+    def scores(tokens: Array) -> Array:
+        found = apply(critic, network, tokens, positions, None, read, method="features")
+        return apply(critic, network, found, method="scores")
+
+    return scores
 
 
 def generate_window(
     config: PhenakiConfig,
     sampling: SamplingConfig,
     params: Any,
-    text_tokens: Int[Array, "batch text_length"],
-    text_mask: Bool[Array, "batch text_length"],
+    texts: WindowTexts,
     prefix: UInt8[Array, "batch prefix_frames height width 3"],
-    rng: PRNGKeyArray,
+    rngs: Key[Array, " batch"],
+    dtype: DTypeLike = jnp.float32,
 ) -> UInt8[Array, "batch frames height width 3"]:
     """Draws one window of video that begins with given frames (none, or 1 + k * temporal_patch).
 
     Args:
       config: the models.
       sampling: how tokens are drawn.
-      params: of "tokenizer", "text" and "transformer".
-      text_tokens: prompts.
-      text_mask: False for padding.
+      params: of "tokenizer", "transformer" and, where there is one, "critic".
+      texts: what the windows show.
       prefix: the frames it begins with; they are encoded anew (Phenaki, section 2.3).
-      rng: randomness.
+      rngs: a key for each row, which depends on no other row.
+      dtype: type of the transformer's computation.
 
     Returns:
       All frames of the window, the given ones as they came.
     """
-    times, rows, columns = config.token_shape
-    batch, given = text_tokens.shape[0], prefix.shape[1]
+    batch, given = prefix.shape[:2]
     tokenizer = CViViT(config.tokenizer)
-    known_tokens = jnp.zeros((batch, times, rows, columns), jnp.int32)
+    known_tokens = jnp.zeros((batch, *config.token_shape), jnp.int32)
+    known = jnp.zeros(known_tokens.shape, bool)
     if given:
         encoded = apply(tokenizer, params["tokenizer"], pixels.to_float(prefix), method="encode")
         known_tokens = known_tokens.at[:, : encoded.shape[1]].set(encoded)
-    known = jnp.broadcast_to(config.known_tokens(jnp.asarray([given])), (batch, times * rows * columns))
-    embeddings = apply(TextEncoder(config.text), params["text"], text_tokens, text_mask)
-    # Conditional and unconditional halves run as one batch.
-    twice = lambda array: jnp.concatenate([array, array])  # noqa: E731
-    drop_text = jnp.arange(2 * batch) >= batch
-    token_mask = jnp.ones((2 * batch, known.shape[1]), bool)
-
-    def logits_of(tokens: Array) -> tuple[Array, Array]:
-        logits = all_logits(
-            config, params["transformer"], twice(tokens), token_mask, twice(embeddings), twice(text_mask), drop_text
-        )
-        return logits[:batch], logits[batch:]
-
-    flat = known_tokens.reshape(batch, -1)
-    tokens = decode_tokens(logits_of, sampling, rng, flat, known, config.transformer.mask_token)
-    video = apply(tokenizer, params["tokenizer"], tokens.reshape(batch, times, rows, columns), method="decode")
+        known = known.at[:, : encoded.shape[1]].set(True)
+    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs, dtype)
+    video = apply(tokenizer, params["tokenizer"], tokens, method="decode")
     return jnp.concatenate([prefix, pixels.to_uint8(video[:, given:])], axis=1)

@@ -54,19 +54,21 @@ class MultiHeadAttention(nn.Module):
       heads: number of heads.
       head_width: features of a head.
       output_scale: standard deviation of the output kernel, relative to 1 / sqrt(fan in).
+      qk_norm: whether queries and keys are scaled to a root mean square of 1 first.
       dtype: type of the computation; parameters are float32.
     """
 
     heads: int
     head_width: int
     output_scale: float = 1.0
+    qk_norm: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self,
         inputs: Float[Array, "batch queries embed"],
-        context: Float[Array, "batch keys context_embed"] | None = None,
+        context: KeyValues | None = None,
         *,
         mask: Bool[Array, "#batch #heads #queries keys"] | None = None,
         angles: Float[Array, "#batch positions pairs"] | None = None,
@@ -76,7 +78,7 @@ class MultiHeadAttention(nn.Module):
 
         Args:
           inputs: what attends.
-          context: what is attended to; None for the inputs themselves.
+          context: what is attended to, see `KeyValueProjection`; None for the inputs themselves.
           mask: which keys each query attends to.
           angles: rotate queries and keys by position; one for each token of `past` and of `inputs`.
           past: keys and values of the tokens before the inputs.
@@ -85,10 +87,12 @@ class MultiHeadAttention(nn.Module):
           The outputs, and as many keys and values as in `past`, now up to the last of the inputs; None without `past`.
         """
         if context is None:
-            query, key, value = self._project("query_key_value", inputs, 3)
+            query, key, value = project(self, "query_key_value", inputs, 3)
+            key = self._normed("key_norm", key)
         else:
-            (query,) = self._project("query", inputs, 1)
-            key, value = self._project("key_value", context, 2)
+            (query,) = project(self, "query", inputs, 1)
+            key, value = context
+        query = self._normed("query_norm", query)
         kept = None
         if past is not None:
             key, value = (jnp.concatenate(pair, axis=1) for pair in zip(past, (key, value), strict=True))
@@ -107,15 +111,42 @@ class MultiHeadAttention(nn.Module):
         merged = attended.reshape(*attended.shape[:2], -1)
         return linear(merged, kernel.reshape(-1, inputs.shape[-1])), kept
 
-    def _project(self, name: str, inputs: Array, count: int) -> list[Array]:
-        """`count` projections to heads in one matrix product."""
-        kernel = parameter(
-            self,
-            name,
-            nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=(2, 3), batch_axis=(1,)),
-            ("embed", "qkv", "heads", "kv"),
-            (inputs.shape[-1], count, self.heads, self.head_width),
-        )
-        projected = linear(inputs.astype(self.dtype), kernel)
-        # Split, whose gradient is one concatenation; that of taking each by its index pads and adds up.
-        return [jnp.squeeze(part, 2) for part in jnp.split(projected, count, axis=2)]
+    def _normed(self, name: str, features: Array) -> Array:
+        return head_norm(name, self.dtype)(features) if self.qk_norm else features
+
+
+class KeyValueProjection(nn.Module):
+    """Keys and values of a context for one layer, called as a scan calls it; attributes as of `MultiHeadAttention`."""
+
+    heads: int
+    head_width: int
+    qk_norm: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, carry: None, context: Float[Array, "batch keys context_embed"]) -> tuple[None, KeyValues]:
+        """Nothing, and what `MultiHeadAttention` attends to."""
+        key, value = project(self, "key_value", context, 2)
+        return carry, KeyValues(head_norm("key_norm", self.dtype)(key) if self.qk_norm else key, value)
+
+
+def head_norm(name: str, dtype: DTypeLike) -> nn.RMSNorm:
+    """The norm of a head's queries or keys: root mean square, in float32, with a scale (arXiv 2302.05442)."""
+    scale = nn.with_logical_partitioning(nn.initializers.ones, ("kv",))
+    return nn.RMSNorm(dtype=dtype, scale_init=scale, name=name)
+
+
+def project(
+    module: MultiHeadAttention | KeyValueProjection, name: str, inputs: Array, count: int
+) -> list[Float[Array, "batch length heads kv"]]:
+    """`count` projections of inputs to a module's heads in one matrix product, by a parameter of this name."""
+    kernel = parameter(
+        module,
+        name,
+        nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=(2, 3), batch_axis=(1,)),
+        ("embed", "qkv", "heads", "kv"),
+        (inputs.shape[-1], count, module.heads, module.head_width),
+    )
+    projected = linear(inputs.astype(module.dtype), kernel)
+    # Split, whose gradient is one concatenation; that of taking each by its index pads and adds up.
+    return [jnp.squeeze(part, 2) for part in jnp.split(projected, count, axis=2)]

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
-from phenaki_jax.layers.attention import KeyValues, MultiHeadAttention
+from phenaki_jax.layers.attention import KeyValueProjection, KeyValues, MultiHeadAttention
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 
@@ -37,6 +37,8 @@ class StackConfig:
       heads: attention heads; they divide the width.
       mlp_width: hidden features of the MLP.
       cross_attention: whether each layer also attends to a context.
+      qk_norm: whether queries and keys are normed in each head, which keeps attention from saturating in bfloat16
+        (W.A.L.T, arXiv 2312.06662).
       dropout: probability of dropping a branch's output feature while training.
       remat: "none", or one of `REMAT_POLICIES`: what the backward pass computes again instead of keeping.
 
@@ -49,6 +51,7 @@ class StackConfig:
     heads: int
     mlp_width: int
     cross_attention: bool = False
+    qk_norm: bool = False
     dropout: float = 0.0
     remat: str = "none"
 
@@ -123,7 +126,7 @@ class Layer(nn.Module):
         tokens: Float[Array, "batch length embed"],
         angles: Float[Array, "#batch positions pairs"] | None,
         mask: Bool[Array, "#batch #heads #length keys"] | None,
-        context: Float[Array, "batch context context_embed"] | None,
+        context: KeyValues | None,
         context_mask: Bool[Array, "#batch #heads #length context"] | None,
         past: KeyValues | None,
     ) -> tuple[Float[Array, "batch length embed"], KeyValues | None]:
@@ -134,6 +137,7 @@ class Layer(nn.Module):
             "heads": config.heads,
             "head_width": config.head_width,
             "output_scale": (2 * config.layers) ** -0.5,
+            "qk_norm": config.qk_norm,
             "dtype": self.dtype,
         }
         normed = normalize("attention_norm", self.dtype)(tokens)
@@ -146,6 +150,33 @@ class Layer(nn.Module):
         normed = normalize("mlp_norm", self.dtype)(tokens)
         tokens += drop(Mlp(config, self.dtype, name="mlp")(normed))
         return nn.with_logical_constraint(tokens, ("batch", "length", "embed")), kept
+
+
+class ContextKeyValues(nn.Module):
+    """Keys and values of a context for the cross-attention of every layer of a stack."""
+
+    config: StackConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, context: Float[Array, "batch context context_embed"]) -> KeyValues:
+        """What `Stack` takes as `context`, with a first axis for the layer."""
+        config = self.config
+        layers = nn.scan(
+            KeyValueProjection,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=config.layers,
+            unroll=_unrolled(config),
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(config.heads, config.head_width, config.qk_norm, self.dtype, name="layers")
+        _, key_values = layers(None, context.astype(self.dtype))
+        return key_values
+
+
+def _unrolled(config: StackConfig) -> int:
+    return config.layers if config.layers <= _MOST_UNROLLED_LAYERS else 1
 
 
 class Stack(nn.Module):
@@ -161,7 +192,7 @@ class Stack(nn.Module):
         *,
         angles: Float[Array, "#batch positions pairs"] | None = None,
         mask: Bool[Array, "#batch #heads #length keys"] | None = None,
-        context: Float[Array, "batch context context_embed"] | None = None,
+        context: KeyValues | None = None,
         context_mask: Bool[Array, "#batch #heads #length context"] | None = None,
         past: KeyValues | None = None,
         deterministic: bool = True,
@@ -172,7 +203,7 @@ class Stack(nn.Module):
           tokens: the sequence.
           angles: rotary angles of the positions, those of `past` first, see `layers.positions.rotary_angles`.
           mask: which tokens each token attends to, those of `past` first.
-          context: what the cross-attention reads, where configured.
+          context: what the cross-attention reads, where configured, of `ContextKeyValues`.
           context_mask: which of the context each token attends to.
           past: keys and values of the tokens before the sequence, of every layer.
           deterministic: False while training with dropout; then a "dropout" rng is needed.
@@ -180,7 +211,7 @@ class Stack(nn.Module):
         Returns:
           The sequence, and what is `past` to the tokens after it; None without `past`.
         """
-        layer, unroll = Layer, self.config.layers if self.config.layers <= _MOST_UNROLLED_LAYERS else 1
+        layer, unroll = Layer, _unrolled(self.config)
         if self.config.remat != "none":
             # Within a loop XLA cannot merge what is computed again with what was computed first; unrolled it would.
             layer, unroll = nn.remat(layer, policy=REMAT_POLICIES[self.config.remat], prevent_cse=False), 1
@@ -188,7 +219,7 @@ class Stack(nn.Module):
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
+            in_axes=(nn.broadcast, nn.broadcast, 0, nn.broadcast, 0),
             length=self.config.layers,
             unroll=unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # Raised when what is written, or what its tensors mean, changes, but for arrays that are more or fewer than they were.
-FORMAT = 2
+FORMAT = 3
 # Settings that no parameter depends on: a run may go on, or begin, with others.
 _WITHOUT_PARAMETERS = (
     *("remat", "dropout", "sampling", "loss"),

@@ -2,42 +2,98 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from clu import metrics
-from jaxtyping import Array, Bool, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation.metrics import Ratio
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import init_params, parameter_shapes
-from phenaki_jax.inference.window import PhenakiConfig, all_logits, generate_window
+from phenaki_jax.inference.window import PhenakiConfig, encode_text, generate_window, single_texts
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
-from phenaki_jax.text.encoder import TextEncoder
+from phenaki_jax.layers.positions import grid_positions
+from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
 from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
-from phenaki_jax.transformer.masking import random_mask
-from phenaki_jax.transformer.objective import masked_loss
+from phenaki_jax.transformer.factors import join_codes
+from phenaki_jax.transformer.masking import check_schedule, random_mask
+from phenaki_jax.transformer.model import Logits, MaskedTransformer, Text
+from phenaki_jax.transformer.objective import TokenLoss, critic_loss, token_loss
 
+# Of the tokens, how many hundredths are masked.
+_QUARTERS = ("0_25", "25_50", "50_75", "75_100")
+_KINDS = (
+    "",
+    "_video",
+    "_image",
+    "_prefixed",
+    "_not_prefixed",
+    "_null_text",
+    *(f"_masked_{quarter}" for quarter in _QUARTERS),
+    *(f"_null_text_masked_{quarter}" for quarter in _QUARTERS),
+)
 _MEANS = (
-    "loss",
-    "accuracy",
-    "loss_video",
-    "loss_image",
-    "loss_prefixed",
-    "loss_null_text",
+    *(f"{what}{kind}" for what in ("loss", "accuracy") for kind in _KINDS),
+    "critic_loss",
+    "critic_accuracy",
     "null_text_rate",
+    "padding",
     "gradient_norm",
 )
 # What is watched while a masked transformer trains; losses in nats for each masked token.
 TransformerMetrics = metrics.Collection.create(**{name: Ratio.from_output(name) for name in _MEANS})
+
+
+class _Rows(NamedTuple):
+    """What the transformer is trained on; several examples may share a row.
+
+    Attributes:
+      tokens: codes.
+      positions: (time, row, column) of each.
+      segment_ids: which example of its row each belongs to, from 1; 0 is padding.
+      candidates: tokens that may be masked: no padding, nothing given.
+      embeddings: of the texts.
+      text_segment_ids: as `segment_ids`.
+      places: tokens of one time step.
+      segments: most examples of a row.
+    """
+
+    tokens: Int[Array, "batch length"]
+    positions: Int[Array, "#batch length 3"]
+    segment_ids: Int[Array, "batch length"]
+    candidates: Bool[Array, "batch length"]
+    embeddings: Float[Array, "batch text_length text_width"]
+    text_segment_ids: Int[Array, "batch text_length"]
+    places: int
+    segments: int
+
+    @property
+    def filled(self) -> Bool[Array, "batch segments"]:
+        """Which examples there are."""
+        return self._any(self.segment_ids > 0)
+
+    @property
+    def moving(self) -> Bool[Array, "batch length"]:
+        """Tokens of videos, and not of images."""
+        return _of_segment(self._any(self.positions[..., 0] > 0), self.segment_ids)
+
+    @property
+    def prefixed(self) -> Bool[Array, "batch length"]:
+        """Tokens of videos whose first frames are given."""
+        return _of_segment(self._any(~self.candidates), self.segment_ids)
+
+    def _any(self, which: Bool[Array, "#batch length"]) -> Bool[Array, "batch segments"]:
+        own = jax.nn.one_hot(self.segment_ids - 1, self.segments, dtype=bool)
+        return jnp.any(own & which[..., None], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +104,11 @@ class TransformerLearner:
       model: the tokenizer (frozen), the text encoder and the transformer.
       tokenizer_workdir: folder of the tokenizer's training.
       null_text_rate: share of examples whose text is replaced by the null text (Phenaki drops 10 %).
+      schedule: how many tokens are masked, see `transformer.masking.masked_share`.
       tube_share: share of examples masked in the same places at all times, see `random_mask`; Phenaki names none.
+      label_smoothing: see `token_loss` (MaskGIT: 0.1).
+      z_loss: see `token_loss`.
+      critic_weight: of a token critic's loss beside the transformer's.
       sampling: how the samples that one looks at are drawn.
       dtype: type of the computation.
     """
@@ -56,13 +116,16 @@ class TransformerLearner:
     model: PhenakiConfig
     tokenizer_workdir: str
     null_text_rate: float = 0.1
+    schedule: str = "cosine"
     tube_share: float = 0.0
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    critic_weight: float = 1.0
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     dtype: str = "float32"
 
     converter = "transformer"
     keeps_frozen = True
-    averaged = ("text", "transformer")
     progress_metrics = ("loss", "accuracy")
 
     def __post_init__(self) -> None:
@@ -73,7 +136,18 @@ class TransformerLearner:
             )
         if not 0 <= self.tube_share <= 1:
             raise UserError(f"tube_share {self.tube_share} must be a share of the examples, from 0 to 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing {self.label_smoothing} must be at least 0 and below 1, such as 0.1")
+        for name in ("z_loss", "critic_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"the weight {name} {getattr(self, name)} must be at least 0")
+        check_schedule(self.schedule)
         check_dtype(self.dtype)
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """All networks that are trained."""
+        return ("text", "transformer", *(["critic"] if self.model.critic is not None else []))
 
     @property
     def frames(self) -> int:
@@ -106,7 +180,7 @@ class TransformerLearner:
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
         params = init_params(self.model, rng)
-        return {name: params[name] for name in ("text", "transformer")}
+        return {name: tree for name, tree in params.items() if name != "tokenizer"}
 
     def frozen_spec(self) -> Any:
         """Shapes of the tokenizer's parameters."""
@@ -170,9 +244,11 @@ class TransformerLearner:
         """The loss of a batch and the outputs that the metrics are made of.
 
         Args:
-          params: of "text" and "transformer".
+          params: of "text", "transformer" and, where it is a network of its own, "critic".
           frozen: parameters of "tokenizer".
-          batch: `video`, `frame_mask`, `prefix_frames`, `text_tokens` and `text_mask`.
+          batch: `video`, `frame_mask` and `prefix_frames`, and `packed_images` where images share rows; or tokens, as
+            `video_tokens`, `token_positions`, `segment_ids`, `known` and `filled`. And `text_tokens` and `text_mask`,
+            with an axis for the texts of a row where images share it; or `text_embeddings` and `text_segment_ids`.
           rng: randomness of masks, dropped texts and dropout.
         """
         return self._loss(params, frozen, batch, rng, deterministic=False)
@@ -190,52 +266,145 @@ class TransformerLearner:
         texts, mask = batch["text_tokens"][:8], batch["text_mask"][:8]
         side = self.model.tokenizer.frame_size
         nothing = jnp.zeros((texts.shape[0], 0, side, side, 3), jnp.uint8)
-        return {"sample": generate_window(self.model, self.sampling, params | frozen, texts, mask, nothing, rng)}
+        shown = single_texts(encode_text(self.model, params["text"], texts, mask), mask)
+        rngs = jax.random.split(rng, len(texts))
+        return {"sample": generate_window(self.model, self.sampling, params | frozen, shown, nothing, rngs)}
 
     def _loss(
         self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray, *, deterministic: bool
     ) -> tuple[Array, dict[str, Any]]:
-        # Frames of any size that the tokenizer takes: the model's own is that of what it draws.
-        tokenizer_config = dataclasses.replace(self.model.tokenizer, frame_size=batch["video"].shape[2])
-        config, dtype = dataclasses.replace(self.model, tokenizer=tokenizer_config), jnp.dtype(self.dtype)
-        mask_rng, drop_rng, dropout_rng = jax.random.split(rng, 3)
-        tokenizer = CViViT(config.tokenizer)
-        tokens = apply(tokenizer, frozen["tokenizer"], pixels.to_float(batch["video"]), method="encode")
-        tokens = jax.lax.stop_gradient(tokens).reshape(tokens.shape[0], -1)
-        places = math.prod(config.tokenizer.grid())
-        token_mask = jnp.repeat(config.tokenizer.time_mask(batch["frame_mask"]), places, axis=1)
-        candidates = token_mask & ~config.known_tokens(batch["prefix_frames"])
-        masked, _ = random_mask(mask_rng, candidates, places=places, tube_share=self.tube_share)
-        drop_text = jax.random.uniform(drop_rng, (tokens.shape[0],)) < self.null_text_rate
-        text_encoder = TextEncoder(config.text, dtype)
-        embeddings = apply(text_encoder, params["text"], batch["text_tokens"], batch["text_mask"])
-        logits = all_logits(
-            config,
-            params["transformer"],
-            jnp.where(masked, config.transformer.mask_token, tokens),
-            token_mask,
-            embeddings,
-            batch["text_mask"],
-            drop_text,
-            dtype,
-            deterministic=deterministic,
-            rngs={"dropout": dropout_rng},
+        mask_rng, drop_rng, dropout_rng, critic_rng = jax.random.split(rng, 4)
+        rows = self._rows(params, frozen, batch)
+        config, segments = self.model.transformer, rows.segments
+        masked, share = random_mask(
+            mask_rng,
+            rows.candidates,
+            rows.segment_ids,
+            segments=segments,
+            schedule=self.schedule,
+            places=rows.places,
+            tube_share=self.tube_share,
         )
-        sums = masked_loss(logits, tokens, masked)
-        loss = jnp.sum(sums.cross_entropy) / jnp.sum(sums.masked)
-        image = jnp.sum(batch["frame_mask"], axis=1) == 1
-        prefixed = batch["prefix_frames"] > 0
-
-        def loss_of(which: Bool[Array, " batch"]) -> tuple[Array, Array]:
-            return jnp.sum(sums.cross_entropy * which), jnp.sum(sums.masked * which)
-
-        outputs = {
-            "loss": (jnp.sum(sums.cross_entropy), jnp.sum(sums.masked)),
-            "accuracy": (jnp.sum(sums.correct), jnp.sum(sums.masked)),
-            "loss_video": loss_of(~image & ~prefixed & ~drop_text),
-            "loss_image": loss_of(image & ~drop_text),
-            "loss_prefixed": loss_of(prefixed & ~drop_text),
-            "loss_null_text": loss_of(drop_text),
-            "null_text_rate": (jnp.sum(drop_text), jnp.float32(drop_text.shape[0])),
-        }
+        drop = jax.random.uniform(drop_rng, share.shape) < self.null_text_rate
+        text = Text(rows.embeddings, rows.text_segment_ids, _of_segment(drop, rows.text_segment_ids))
+        options = {"deterministic": deterministic, "rngs": {"dropout": dropout_rng}}
+        network = MaskedTransformer(config, jnp.dtype(self.dtype))
+        hidden = jnp.where(masked, config.mask_token, rows.tokens)
+        place = (rows.positions, rows.segment_ids, text)
+        predicted = apply(network, params["transformer"], hidden, *place, **options)
+        found = token_loss(predicted.logits, rows.tokens, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+        loss = _mean(found.objective, masked)
+        outputs = _outputs(
+            found, masked, rows, _of_segment(drop, rows.segment_ids), _of_segment(share, rows.segment_ids)
+        )
+        outputs["loss"] = (jnp.sum(found.cross_entropy * masked), jnp.sum(masked))
+        outputs["null_text_rate"] = (jnp.sum(drop & rows.filled), jnp.sum(rows.filled))
+        outputs["padding"] = (jnp.sum(rows.segment_ids == 0), jnp.float32(rows.segment_ids.size))
+        if self.model.critic is not None or config.predicts_scores:
+            drawn = jnp.where(masked, _draw_codes(critic_rng, predicted.logits), rows.tokens)
+            sizes, name = (self.model.critic, "critic") if self.model.critic is not None else (config, "transformer")
+            critic = MaskedTransformer(sizes, jnp.dtype(self.dtype))
+            scores = apply(critic, params[name], drawn, *place, **options).scores
+            wrong = critic_loss(scores, ~masked)
+            loss += self.critic_weight * _mean(wrong, rows.candidates)
+            right = (scores > 0) == ~masked
+            outputs["critic_loss"] = (jnp.sum(wrong * rows.candidates), jnp.sum(rows.candidates))
+            outputs["critic_accuracy"] = (jnp.sum(right * rows.candidates), jnp.sum(rows.candidates))
         return loss, outputs
+
+    def _rows(self, params: Any, frozen: Any, batch: Batch) -> _Rows:
+        """Tokens and embeddings of a batch, computed where they do not come with it."""
+        embeddings, text_segment_ids = self._texts(params, batch)
+        places = math.prod(self.model.tokenizer.grid())
+        if "video_tokens" in batch:
+            tokens, positions, segment_ids = (
+                batch[name] for name in ("video_tokens", "token_positions", "segment_ids")
+            )
+            known, segments = batch["known"], batch["filled"].shape[1]
+        else:
+            # Frames of any size that the tokenizer takes: the model's own is that of what it draws.
+            sizes = dataclasses.replace(self.model.tokenizer, frame_size=batch["video"].shape[2])
+            config = dataclasses.replace(self.model, tokenizer=sizes)
+            segments = batch["text_tokens"].shape[1] if "packed_images" in batch else 1
+            places = math.prod(sizes.grid())
+            tokens = _encode_rows(sizes, frozen["tokenizer"], batch["video"], batch.get("packed_images"))
+            tokens = jax.lax.stop_gradient(tokens).reshape(len(tokens), -1)
+            times = sizes.time_mask(batch["frame_mask"]).astype(jnp.int32)
+            positions = grid_positions(*config.token_shape)[None]
+            if "packed_images" in batch:
+                slots = jnp.arange(times.shape[1])
+                packed = batch["packed_images"][:, None]
+                times = jnp.where(packed > 0, jnp.where(slots < packed, slots + 1, 0), times)
+                still = jnp.concatenate([jnp.zeros_like(positions[..., :1]), positions[..., 1:]], axis=-1)
+                positions = jnp.where(packed[..., None] > 0, still, positions)
+            segment_ids = jnp.repeat(times, places, axis=1)
+            known = config.known_tokens(batch["prefix_frames"])
+        return _Rows(
+            tokens, positions, segment_ids, (segment_ids > 0) & ~known, embeddings, text_segment_ids, places, segments
+        )
+
+    def _texts(self, params: Any, batch: Batch) -> tuple[Array, Array]:
+        """Embeddings of a row's texts one after the other, and which of its examples each token belongs to."""
+        if "text_embeddings" in batch:
+            return batch["text_embeddings"], batch["text_segment_ids"]
+        tokens, mask = batch["text_tokens"], batch["text_mask"]
+        texts, length = math.prod(tokens.shape[:-1]), tokens.shape[-1]
+        flat = (tokens.reshape(texts, length), mask.reshape(texts, length))
+        embeddings = encode_text(self.model, params["text"], *flat, jnp.dtype(self.dtype))
+        segments = jnp.arange(texts).reshape(len(tokens), -1, 1) % (texts // len(tokens)) + 1
+        segment_ids = jnp.where(mask.reshape(len(tokens), -1, length), segments, 0)
+        return embeddings.reshape(len(tokens), -1, embeddings.shape[-1]), segment_ids.reshape(len(tokens), -1)
+
+
+def _encode_rows(
+    config: CViViTConfig, params: Any, video: UInt8[Array, "..."], packed_images: Int[Array, " batch"] | None
+) -> Int[Array, "batch times rows columns"]:
+    """Tokens of videos; of a row of images, which stand in its first frames, those of each image in a time step."""
+    tokenizer, pixels_of = CViViT(config), pixels.to_float(video)
+    tokens = apply(tokenizer, params, pixels_of, method="encode")
+    if packed_images is None:
+        return tokens
+    images = pixels_of[:, : tokens.shape[1]].reshape(-1, 1, *video.shape[2:])
+    alone = apply(tokenizer, params, images, method="encode").reshape(tokens.shape)
+    return jnp.where(packed_images[:, None, None, None] > 0, alone, tokens)
+
+
+def _draw_codes(rng: PRNGKeyArray, logits: Logits) -> Int[Array, "batch length"]:
+    digits = [
+        jax.random.categorical(jax.random.fold_in(rng, index), jax.lax.stop_gradient(part))
+        for index, part in enumerate(logits)
+    ]
+    return join_codes(digits, [part.shape[-1] for part in logits])
+
+
+def _of_segment(values: Shaped[Array, "batch segments"], segment_ids: Int[Array, "batch length"]) -> Array:
+    """The value of the example that each token belongs to; that of the first one for padding."""
+    return jnp.take_along_axis(values, jnp.maximum(segment_ids - 1, 0), axis=1)
+
+
+def _mean(values: Float[Array, "batch length"], which: Bool[Array, "batch length"]) -> Float[Array, ""]:
+    return jnp.sum(values * which) / jnp.maximum(jnp.sum(which), 1)
+
+
+def _outputs(
+    found: TokenLoss, masked: Array, rows: _Rows, dropped: Array, share: Array
+) -> dict[str, tuple[Array, Array]]:
+    """Loss and accuracy of each kind of example, and of examples of which more or less is masked."""
+    kinds = {
+        "": jnp.ones_like(masked),
+        "_video": rows.moving & ~dropped,
+        "_image": ~rows.moving & ~dropped,
+        "_prefixed": rows.prefixed & ~dropped,
+        "_not_prefixed": rows.moving & ~rows.prefixed & ~dropped,
+        "_null_text": dropped,
+    }
+    for quarter in range(4):
+        within = (share > quarter / 4) & (share <= (quarter + 1) / 4)
+        kinds[f"_masked_{_QUARTERS[quarter]}"] = within & ~dropped
+        kinds[f"_null_text_masked_{_QUARTERS[quarter]}"] = within & dropped
+    outputs = {}
+    for kind, which in kinds.items():
+        counted = masked & which
+        outputs["loss" + kind] = (jnp.sum(found.cross_entropy * counted), jnp.sum(counted))
+        outputs["accuracy" + kind] = (jnp.sum(found.correct * counted), jnp.sum(counted))
+    return outputs

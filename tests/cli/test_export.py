@@ -24,7 +24,7 @@ def test_a_transformers_training_becomes_a_whole_model(
         "workdir": str(transformer_workdir),
         "step": 7,
         "kind": "transformer",
-        "format": 2,
+        "format": 3,
         "phenaki_jax": "0.1.0",
         "averaged": False,
     }

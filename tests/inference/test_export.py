@@ -89,8 +89,8 @@ def test_an_interrupted_export_leaves_the_old_model(
         (shutil.rmtree, "found no model.json"),
         (lambda folder: (folder / "model.json").unlink(), "found no model.json"),
         (lambda folder: truncate(folder / "model.json"), "is no JSON"),
-        (lambda folder: edit_json(folder, format=1), r"format 1, expected 2, .* the phenaki_jax that wrote it"),
-        (lambda folder: edit_json(folder, format=3), r"format 3, expected 2, .* the phenaki_jax that wrote it"),
+        (lambda folder: edit_json(folder, format=1), r"format 1, expected 3, .* the phenaki_jax that wrote it"),
+        (lambda folder: edit_json(folder, format=4), r"format 4, expected 3, .* the phenaki_jax that wrote it"),
         (lambda folder: edit_json(folder, codebook_size=17), "codebook_size 17, expected 16"),
         (lambda folder: edit_json(folder, vocabulary="t5"), "vocabulary 't5'"),
         (

@@ -10,8 +10,18 @@ import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.export import ModelMetadata
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.inference.story import PlannedWindow, Scene, Story, plan_windows, read_story, tell_stories, tell_story
+from phenaki_jax.inference.story import (
+    PlannedWindow,
+    Scene,
+    Story,
+    WindowPrompt,
+    plan_windows,
+    read_story,
+    tell_stories,
+    tell_story,
+)
 from phenaki_jax.inference.testing import tiny_config, tiny_metadata
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -23,14 +33,14 @@ class CountingModel:
         self.tokenizer = tiny_config().tokenizer
         self.metadata = tiny_metadata()
         self.given: list[np.ndarray] = []
-        self.prompts: list[list[str]] = []
+        self.prompts: list[list[WindowPrompt]] = []
         self.samplings: set[SamplingConfig] = set()
 
     def check_prompts(self, prompts: list[str]) -> None:
         """All are fine."""
 
     def draw_windows(
-        self, prompts: list[str], prefix: np.ndarray, rngs: jax.Array, sampling: SamplingConfig
+        self, prompts: list[WindowPrompt], prefix: np.ndarray, rngs: jax.Array, sampling: SamplingConfig
     ) -> np.ndarray:
         """The given frames and the next numbers."""
         self.given.append(prefix)
@@ -74,7 +84,7 @@ def test_a_story_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "story.yaml: found None, expected scenes, seed"),
+        ("", "story.yaml: found None, expected scenes, negative_prompt, seed"),
         ("seed: 1", "found no scenes"),
         ("scenes: []", "found no scenes"),
         ("scenes: a circle", "story.yaml, scenes: found 'a circle', expected a list"),
@@ -89,7 +99,12 @@ def test_a_story_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
         ("{scenes: [{prompt: a, frames: 8000000000}]}", "frames 8000000000, expected 1 to 1000000"),
         ("{scenes: [{prompt: a, frames: 2.5}]}", "frames: found 2.5, expected a whole number"),
         ("{scenes: [{prompt: a, frames: 5, windows: 1}]}", "expected one of them"),
+        ("{scenes: [{prompt: a, seconds: 0}]}", "found seconds 0.0, expected above 0 to 1000000"),
+        ("{scenes: [{prompt: a, seconds: 2, windows: 1}]}", "found windows 1 and seconds 2.0, expected one of them"),
+        ("{scenes: [{prompt: a}, {prompt: b, blend: -1}]}", "found blend -1, expected 0 windows or more"),
+        ("{scenes: [{prompt: a, blend: 2}]}", "found blend 2 in the first scene, expected a scene before it"),
         ("{scenes: [{prompt: a}], seed: -1}", "seed -1"),
+        ("{scenes: [{prompt: a}], sampler: gibbs}", "sampler 'gibbs' is unknown; known are confidence"),
         ("{scenes: [{prompt: a}], steps: 0}", "steps"),
         ("scenes: [", "story.yaml, line "),
     ],
@@ -108,20 +123,41 @@ def test_a_story_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
 def test_windows_are_planned_as_by_hand() -> None:
     """Windows of 11 frames, 5 of them given, add 6; a scene's last window is trimmed to its frames."""
     story = Story((Scene("a", frames=11), Scene("b", frames=7), Scene("c", windows=2), Scene("d")))
-    assert plan_windows(story, CViViTConfig(frames=11), prefix_frames=5) == [
-        PlannedWindow(0, given=0, new=11),
-        PlannedWindow(1, given=5, new=6),
-        PlannedWindow(1, given=5, new=1),
-        PlannedWindow(2, given=5, new=6),
-        PlannedWindow(2, given=5, new=6),
-        PlannedWindow(3, given=5, new=6),
+    assert plan_windows(story, CViViTConfig(frames=11), ModelMetadata(prefix_frames=5)) == [
+        PlannedWindow(0, given=0, new=11, share=1.0),
+        PlannedWindow(1, given=5, new=6, share=1.0),
+        PlannedWindow(1, given=5, new=1, share=1.0),
+        PlannedWindow(2, given=5, new=6, share=1.0),
+        PlannedWindow(2, given=5, new=6, share=1.0),
+        PlannedWindow(3, given=5, new=6, share=1.0),
+    ]
+
+
+def test_prompts_change_at_their_seconds() -> None:
+    """At 8 frames per second, changes at 1.3 and 2.6 s are at frames 10 and 21, not at two times 10."""
+    story = Story(tuple(Scene(prompt, seconds=1.3) for prompt in "abc"))
+    windows = plan_windows(story, CViViTConfig(frames=11), ModelMetadata(prefix_frames=5, fps=8.0))
+    assert [sum(window.new for window in windows if window.scene == scene) for scene in range(3)] == [10, 11, 10]
+
+
+def test_a_prompt_takes_over_window_by_window() -> None:
+    story = Story((Scene("a", windows=2), Scene("b", windows=5, blend=3), Scene("c", blend=1)))
+    windows = plan_windows(story, CViViTConfig(frames=11), ModelMetadata(prefix_frames=5))
+    assert [window.share for window in windows] == [1, 1, 0.25, 0.5, 0.75, 1, 1, 0.5]
+    model = CountingModel()
+    list(tell_story(model, Story((Scene("a"), Scene("b", windows=2, blend=1)), negative_prompt="blur")))
+    assert [prompts[0] for prompts in model.prompts] == [
+        WindowPrompt("a", "", 1.0, "blur"),
+        WindowPrompt("b", "a", 0.5, "blur"),
+        WindowPrompt("b", "", 1.0, "blur"),
     ]
 
 
 @pytest.mark.parametrize(("start_frames", "given"), [(0, 0), (1, 1), (2, 1), (4, 3), (5, 5), (90, 5)])
 def test_a_window_is_given_no_more_than_was_shown(start_frames: int, given: int) -> None:
-    (window,) = plan_windows(Story((Scene("a"),)), CViViTConfig(frames=11), 5, start_frames)
-    assert window == PlannedWindow(0, given, 11 - given)
+    metadata = ModelMetadata(prefix_frames=5)
+    (window,) = plan_windows(Story((Scene("a"),)), CViViTConfig(frames=11), metadata, start_frames)
+    assert window == PlannedWindow(0, given, 11 - given, 1.0)
 
 
 def test_a_story_goes_on_from_the_last_frames_shown() -> None:
@@ -130,7 +166,7 @@ def test_a_story_goes_on_from_the_last_frames_shown() -> None:
     story = Story((Scene("a", frames=6), Scene("b", windows=2)))
     told = np.concatenate(list(tell_story(model, story)))
     np.testing.assert_array_equal(told[:, 0, 0, 0], np.arange(1, 11))
-    assert model.prompts == [["a"], ["a"], ["b"], ["b"]]
+    assert [[prompt.text for prompt in prompts] for prompts in model.prompts] == [["a"], ["a"], ["b"], ["b"]]
     assert [prefix[0, :, 0, 0, 0].tolist() for prefix in model.given] == [[], [3, 4, 5], [4, 5, 6], [6, 7, 8]]
 
 
@@ -159,7 +195,9 @@ def test_stories_told_together_are_those_told_alone(model: Phenaki) -> None:
     together = np.concatenate(list(tell_stories(model, stories)), axis=1)
     assert together.shape == (2, 8, 32, 32, 3)
     for video, story in zip(together, stories, strict=True):
-        np.testing.assert_array_equal(video, np.concatenate(list(model.tell(story))))
+        alone = np.concatenate(list(model.tell(story)))
+        # A sum over a larger batch may be rounded otherwise.
+        np.testing.assert_allclose(video.astype(int), alone.astype(int), atol=1)
 
 
 def test_stories_of_different_lengths_are_refused() -> None:

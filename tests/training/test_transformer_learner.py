@@ -76,10 +76,16 @@ def test_given_frames_are_not_guessed(transformer_learner: TransformerLearner, p
 
 def test_parts_of_the_loss_add_up(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
     outputs = _outputs(transformer_learner, params, batch)
-    parts = ("loss_video", "loss_image", "loss_prefixed", "loss_null_text")
-    for index in (0, 1):
-        total = sum(float(outputs[name][index]) for name in parts)
-        np.testing.assert_allclose(total, float(outputs["loss"][index]), rtol=1e-5)
+    quarters = ("0_25", "25_50", "50_75", "75_100")
+    for parts in (
+        ("not_prefixed", "image", "prefixed", "null_text"),
+        ("video", "image", "null_text"),
+        (*(f"masked_{quarter}" for quarter in quarters), *(f"null_text_masked_{quarter}" for quarter in quarters)),
+    ):
+        for what in ("loss", "accuracy"):
+            for index in (0, 1):
+                total = sum(float(outputs[f"{what}_{name}"][index]) for name in parts)
+                np.testing.assert_allclose(total, float(outputs[what][index]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("setting", ["null_text_rate", "tube_share"])

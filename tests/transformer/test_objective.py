@@ -1,22 +1,47 @@
-"""The masked loss: cross-entropy by hand, and nothing from tokens that are not masked."""
+"""Losses: cross-entropy by hand, of codes whole and in factors, and of the token critic."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phenaki_jax.transformer.objective import masked_loss
+from phenaki_jax.transformer.objective import critic_loss, token_loss
+
+PROBABILITIES = jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]])
+TOKENS = jnp.array([[0, 1]])
 
 
 def test_loss_of_a_case_worked_out_by_hand() -> None:
-    logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]]))
-    loss = masked_loss(logits, jnp.array([[0, 1]]), jnp.array([[True, True]]))
-    np.testing.assert_allclose(loss.cross_entropy, [-np.log(0.5) - np.log(0.8)], rtol=1e-6)
-    np.testing.assert_array_equal(loss.correct, [2.0])
-    np.testing.assert_array_equal(loss.masked, [2.0])
+    found = token_loss((jnp.log(PROBABILITIES),), TOKENS)
+    np.testing.assert_allclose(found.cross_entropy, [[-np.log(0.5), -np.log(0.8)]], rtol=1e-6)
+    np.testing.assert_array_equal(found.objective, found.cross_entropy)
+    np.testing.assert_array_equal(found.correct, [[1.0, 1.0]])
+    np.testing.assert_array_equal(token_loss((jnp.log(PROBABILITIES),), jnp.array([[1, 1]])).correct, [[0.0, 1.0]])
 
 
-def test_tokens_that_are_not_masked_count_for_nothing() -> None:
-    logits = jnp.array([[[3.0, -1.0], [0.0, 0.0]]])
-    mask = jnp.array([[False, True]])
-    loss = masked_loss(logits, jnp.array([[1, 0]]), mask)
-    np.testing.assert_allclose(loss.cross_entropy, [np.log(2.0)], rtol=1e-6)
-    np.testing.assert_array_equal(masked_loss(logits.at[0, 0].set(100.0), jnp.array([[0, 0]]), mask), loss)
+def test_smoothed_labels_are_shared_with_all_codes() -> None:
+    found = token_loss((jnp.log(PROBABILITIES),), TOKENS, label_smoothing=0.3)
+    labels = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    np.testing.assert_allclose(found.objective[0], -np.sum(labels * np.log(PROBABILITIES[0]), axis=-1), rtol=1e-6)
+    np.testing.assert_allclose(found.cross_entropy[0], [-np.log(0.5), -np.log(0.8)], rtol=1e-6)
+
+
+def test_the_z_loss_is_that_of_the_denominator() -> None:
+    logits = jnp.log(PROBABILITIES) + jnp.array([[[2.0], [-3.0]]])
+    found = token_loss((logits,), TOKENS, z_loss=0.1)
+    np.testing.assert_allclose(found.objective - found.cross_entropy, [[0.4, 0.9]], rtol=1e-5)
+
+
+def test_factors_of_a_code_are_as_one_head_of_independent_digits() -> None:
+    first, second = (jax.random.normal(jax.random.key(size), (2, 7, size)) for size in (4, 5))
+    tokens = jax.random.randint(jax.random.key(0), (2, 7), 0, 20)
+    joint = (second[..., :, None] + first[..., None, :]).reshape(2, 7, 20)
+    whole, factored = token_loss((joint,), tokens), token_loss((first, second), tokens)
+    for one, other in zip(whole, factored, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
+def test_a_critic_is_told_what_was_drawn() -> None:
+    scores = jnp.log(jnp.array([[3.0, 3.0]]))  # three to one for the video's own
+    np.testing.assert_allclose(
+        critic_loss(scores, jnp.array([[True, False]])), [[-np.log(0.75), -np.log(0.25)]], rtol=1e-6
+    )
