@@ -21,7 +21,8 @@ def init_params(config: PhenakiConfig | CViViTConfig, rng: PRNGKeyArray) -> dict
     """Parameters before any training, boxed with their logical axis names.
 
     Returns:
-      Those of "tokenizer" and, where the config is of all models, of "text", "transformer" and a "critic" of its own.
+      Those of "tokenizer" and, where the config is of all models, of "transformer" and, if there are such, "text" and
+      "critic".
     """
     if isinstance(config, CViViTConfig):
         video = jnp.zeros((1, config.frames, config.frame_size, config.frame_size, 3))
@@ -29,12 +30,11 @@ def init_params(config: PhenakiConfig | CViViTConfig, rng: PRNGKeyArray) -> dict
     tokenizer_rng, text_rng, transformer_rng, critic_rng = jax.random.split(rng, 4)
     positions = grid_positions(*config.token_shape)[None]
     tokens = jnp.zeros(positions.shape[:2], jnp.int32)
-    text = jnp.zeros((1, config.text.length), jnp.int32)
-    texts = Text(jnp.zeros((*text.shape, config.text.width)), text + 1, text > 0)
-    params = {
-        **init_params(config.tokenizer, tokenizer_rng),
-        "text": TextEncoder(config.text).init(text_rng, text, text == 0)["params"],
-    }
+    params, texts = init_params(config.tokenizer, tokenizer_rng), None
+    if config.text is not None:
+        text = jnp.zeros((1, config.text.length), jnp.int32)
+        texts = Text(jnp.zeros((*text.shape, config.text.width)), text + 1, text > 0)
+        params["text"] = TextEncoder(config.text).init(text_rng, text, text == 0)["params"]
     networks = {"transformer": (config.transformer, transformer_rng), "critic": (config.critic, critic_rng)}
     for name, (sizes, network_rng) in networks.items():
         if sizes is not None:

@@ -110,7 +110,8 @@ class Phenaki:
         """Draws one window for each prompt, from 0 or 1 + k * temporal_patch given frames.
 
         Raises:
-          UserError: see `check_prompts`; or the sampler needs a critic that the model has not.
+          UserError: see `check_prompts`, but that a model without text wants empty ones; or the sampler needs a critic
+            that the model has not.
         """
         texts = self._texts(prompts, sampling)
         return np.asarray(_draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
@@ -126,10 +127,17 @@ class Phenaki:
     def _tokens(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(self.config, CViViTConfig):
             raise UserError("found a tokenizer alone, expected a model with a transformer: export one trained on text")
+        if self.config.text is None:
+            raise UserError(
+                "found prompts and a model without text, expected one trained on text; this one draws what follows "
+                "given frames: see Phenaki.draw_windows, with empty prompts"
+            )
         return ByteTokenizer().encode_batch(prompts, self.config.text.length)
 
-    def _texts(self, prompts: Sequence[WindowPrompt], sampling: SamplingConfig) -> WindowTexts:
+    def _texts(self, prompts: Sequence[WindowPrompt], sampling: SamplingConfig) -> WindowTexts | None:
         """What the windows show, as embeddings; of two texts each where one of them is between two prompts."""
+        if isinstance(self.config, PhenakiConfig) and self.config.text is None and not any(p.text for p in prompts):
+            return None
         shares = [np.array([prompt.share for prompt in prompts], np.float32)]
         texts = [[prompt.text for prompt in prompts]]
         if any(prompt.share < 1 for prompt in prompts):
@@ -219,7 +227,7 @@ def _draw_windows(
     config: PhenakiConfig,
     sampling: SamplingConfig,
     params: Any,
-    texts: WindowTexts,
+    texts: WindowTexts | None,
     prefix: UInt8[Array, "batch given height width 3"],
     rngs: Key[Array, " batch"],
 ) -> UInt8[Array, "batch frames height width 3"]:

@@ -17,7 +17,8 @@ def from_plain(kind: Any, value: Any, place: str) -> Any:
     """Turns what `dataclasses.asdict` and JSON made of a value back into it.
 
     Args:
-      kind: a dataclass, `tuple[X, ...]`, `X | None`, int, float, str or bool; anything else is taken as it is.
+      kind: a dataclass, a union of some, `tuple[X, ...]`, `X | None`, int, float, str, bool; anything else is taken as
+        it is.
       value: mappings, lists and scalars; fields that have defaults may be absent.
       place: where the value comes from, for errors.
 
@@ -32,8 +33,10 @@ def from_plain(kind: Any, value: Any, place: str) -> Any:
         item = typing.get_args(kind)[0]
         return tuple(from_plain(item, each, f"{place}, item {index + 1}") for index, each in enumerate(value))
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        (some,) = (each for each in typing.get_args(kind) if each is not type(None))
-        return None if value is None else from_plain(some, value, place)
+        choices = [each for each in typing.get_args(kind) if each is not type(None)]
+        # Of several dataclasses the first that has all the fields.
+        fits = (each for each in choices if isinstance(value, Mapping) and set(value) <= _fields_of(each))
+        return None if value is None else from_plain(next(fits, choices[0]), value, place)
     if kind not in _IN_WORDS:
         return value
     accepted = (int, float) if kind is float else kind
@@ -41,6 +44,10 @@ def from_plain(kind: Any, value: Any, place: str) -> Any:
         quotes = "; put it in quotes" if kind is str and value is not None else ""
         raise UserError(f"{place}: found {_shown(value)}, expected {_IN_WORDS[kind]}{quotes}")
     return kind(value)
+
+
+def _fields_of(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
 
 
 def _dataclass_from(kind: Any, value: Any, place: str) -> Any:

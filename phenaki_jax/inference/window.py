@@ -30,13 +30,13 @@ class PhenakiConfig:
 
     Attributes:
       tokenizer: sizes of the C-ViViT.
-      text: sizes of the text encoder.
+      text: sizes of the text encoder; None for a model that draws without text, such as the prediction model.
       transformer: sizes of the masked transformer.
       critic: sizes of a token critic of its own; None for none, or for a transformer that is its own critic.
     """
 
     tokenizer: CViViTConfig
-    text: TextEncoderConfig
+    text: TextEncoderConfig | None
     transformer: TransformerConfig
     critic: TransformerConfig | None = None
 
@@ -63,11 +63,11 @@ class PhenakiConfig:
             )
         if self.critic is not None:
             self._check_critic(self.critic)
-        if self.text.width != self.transformer.text_width:
+        width = 0 if self.text is None else self.text.width
+        if width != self.transformer.text_width:
             raise UserError(
-                f"the text encoder's width is {self.text.width} but the transformer reads "
-                f"{self.transformer.text_width}; "
-                "set TransformerConfig.text_width to the text encoder's width"
+                f"the text encoder's width is {width} but the transformer reads {self.transformer.text_width}; "
+                "set TransformerConfig.text_width to the text encoder's width, or to 0 where there is none"
             )
 
     def _check_critic(self, critic: TransformerConfig) -> None:
@@ -80,6 +80,11 @@ class PhenakiConfig:
             found, wanted = getattr(critic, name), getattr(self.transformer, name)
             if found != wanted:
                 raise UserError(f"the critic's {name} is {found} but the transformer's is {wanted}; make them equal")
+
+    @property
+    def text_length(self) -> int:
+        """The longest text, in tokens; 0 without text."""
+        return 0 if self.text is None else self.text.length
 
     @property
     def token_shape(self) -> tuple[int, int, int]:
@@ -127,7 +132,13 @@ def encode_text(
     text_mask: Bool[Array, "batch text_length"],
     dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "batch text_length text_width"]:
-    """Embeddings of texts by the text encoder of a model; `params` are its own."""
+    """Embeddings of texts by the text encoder of a model; `params` are its own.
+
+    Raises:
+      ValueError: the model has no text encoder.
+    """
+    if config.text is None:
+        raise ValueError("a model without a text encoder embeds no texts")
     embeddings: Any = apply(TextEncoder(config.text, dtype), params, text_tokens, text_mask)
     return embeddings
 
@@ -136,7 +147,7 @@ def draw_tokens(
     config: PhenakiConfig,
     sampling: SamplingConfig,
     params: Any,
-    texts: WindowTexts,
+    texts: WindowTexts | None,
     known_tokens: Int[Array, "batch times rows columns"],
     known: Bool[Array, "batch times rows columns"],
     rngs: Key[Array, " batch"],
@@ -148,7 +159,7 @@ def draw_tokens(
       config: the models.
       sampling: how tokens are drawn.
       params: of "transformer" and, where there is one, "critic".
-      texts: what the windows show.
+      texts: what the windows show; None for a model without text, whose logits nothing guides.
       known_tokens: tokens that are given, anything elsewhere.
       known: where they are given.
       rngs: a key for each row, which depends on no other row.
@@ -159,10 +170,13 @@ def draw_tokens(
     """
     shape, batch = known.shape[1:], known.shape[0]
     positions = grid_positions(*shape)[None]
-    conditions = len(texts.mask) + (sampling.guidance > 0)
+    guided = texts is not None and sampling.guidance > 0
+    conditions = 1 if texts is None else len(texts.mask) + guided
     transformer = MaskedTransformer(config.transformer, dtype)
     everything = lambda tokens: jnp.tile(tokens, (conditions, 1))  # noqa: E731
-    read = apply(transformer, params["transformer"], _conditions(texts, guided=sampling.guidance > 0), method="read")
+    read = None
+    if texts is not None:
+        read = apply(transformer, params["transformer"], _conditions(texts, guided=guided), method="read")
 
     def features(tokens: Array) -> Array:
         found = apply(transformer, params["transformer"], everything(tokens), positions, None, read, method="features")
@@ -174,7 +188,7 @@ def draw_tokens(
     model = TokenModel(
         features,
         logits,
-        texts.shares,
+        jnp.ones((1, batch)) if texts is None else texts.shares,
         _scores(config, params, texts, positions, dtype),
         config.transformer.factors,
         config.transformer.mask_token,
@@ -198,17 +212,19 @@ def _conditions(texts: WindowTexts, *, guided: bool) -> Text:
 
 
 def _scores(
-    config: PhenakiConfig, params: Any, texts: WindowTexts, positions: Array, dtype: DTypeLike
+    config: PhenakiConfig, params: Any, texts: WindowTexts | None, positions: Array, dtype: DTypeLike
 ) -> Callable[[Array], Array] | None:
     """The critic's scores of tokens given the text that has the largest share; None without a critic."""
     sizes, name = (config.transformer, "transformer") if config.critic is None else (config.critic, "critic")
     if not sizes.predicts_scores:
         return None
     critic, network = MaskedTransformer(sizes, dtype), params[name]
-    largest = jnp.argmax(texts.shares, axis=0)
-    pick = jax.vmap(lambda array, index: array[index], in_axes=(1, 0))
-    text = single_texts(pick(texts.embeddings, largest), pick(texts.mask, largest))
-    read = apply(critic, network, _conditions(text, guided=False), method="read")
+    read = None
+    if texts is not None:
+        largest = jnp.argmax(texts.shares, axis=0)
+        pick = jax.vmap(lambda array, index: array[index], in_axes=(1, 0))
+        text = single_texts(pick(texts.embeddings, largest), pick(texts.mask, largest))
+        read = apply(critic, network, _conditions(text, guided=False), method="read")
 
     def scores(tokens: Array) -> Array:
         found = apply(critic, network, tokens, positions, None, read, method="features")
@@ -221,7 +237,7 @@ def generate_window(
     config: PhenakiConfig,
     sampling: SamplingConfig,
     params: Any,
-    texts: WindowTexts,
+    texts: WindowTexts | None,
     prefix: UInt8[Array, "batch prefix_frames height width 3"],
     rngs: Key[Array, " batch"],
     dtype: DTypeLike = jnp.float32,
@@ -232,7 +248,7 @@ def generate_window(
       config: the models.
       sampling: how tokens are drawn.
       params: of "tokenizer", "transformer" and, where there is one, "critic".
-      texts: what the windows show.
+      texts: what the windows show; None for a model without text.
       prefix: the frames it begins with; they are encoded anew (Phenaki, section 2.3).
       rngs: a key for each row, which depends on no other row.
       dtype: type of the transformer's computation.

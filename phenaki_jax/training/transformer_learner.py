@@ -61,7 +61,7 @@ class _Rows(NamedTuple):
       positions: (time, row, column) of each.
       segment_ids: which example of its row each belongs to, from 1; 0 is padding.
       candidates: tokens that may be masked: no padding, nothing given.
-      embeddings: of the texts.
+      embeddings: of the texts; None without text, as the next.
       text_segment_ids: as `segment_ids`.
       places: tokens of one time step.
       segments: most examples of a row.
@@ -71,8 +71,8 @@ class _Rows(NamedTuple):
     positions: Int[Array, "#batch length 3"]
     segment_ids: Int[Array, "batch length"]
     candidates: Bool[Array, "batch length"]
-    embeddings: Float[Array, "batch text_length text_width"]
-    text_segment_ids: Int[Array, "batch text_length"]
+    embeddings: Float[Array, "batch text_length text_width"] | None
+    text_segment_ids: Int[Array, "batch text_length"] | None
     places: int
     segments: int
 
@@ -147,7 +147,8 @@ class TransformerLearner:
     @property
     def averaged(self) -> tuple[str, ...]:
         """All networks that are trained."""
-        return ("text", "transformer", *(["critic"] if self.model.critic is not None else []))
+        there = {"text": self.model.text, "transformer": self.model.transformer, "critic": self.model.critic}
+        return tuple(name for name, config in there.items() if config is not None)
 
     @property
     def frames(self) -> int:
@@ -167,7 +168,7 @@ class TransformerLearner:
     @property
     def text_length(self) -> int:
         """Tokens of a text."""
-        return self.model.text.length
+        return max(1, self.model.text_length)
 
     def check_steps(self, steps: int) -> None:
         """Any number will do."""
@@ -266,7 +267,9 @@ class TransformerLearner:
         texts, mask = batch["text_tokens"][:8], batch["text_mask"][:8]
         side = self.model.tokenizer.frame_size
         nothing = jnp.zeros((texts.shape[0], 0, side, side, 3), jnp.uint8)
-        shown = single_texts(encode_text(self.model, params["text"], texts, mask), mask)
+        shown = None
+        if self.model.text is not None:
+            shown = single_texts(encode_text(self.model, params["text"], texts, mask), mask)
         rngs = jax.random.split(rng, len(texts))
         return {"sample": generate_window(self.model, self.sampling, params | frozen, shown, nothing, rngs)}
 
@@ -286,7 +289,9 @@ class TransformerLearner:
             tube_share=self.tube_share,
         )
         drop = jax.random.uniform(drop_rng, share.shape) < self.null_text_rate
-        text = Text(rows.embeddings, rows.text_segment_ids, _of_segment(drop, rows.text_segment_ids))
+        text = None
+        if rows.embeddings is not None and rows.text_segment_ids is not None:
+            text = Text(rows.embeddings, rows.text_segment_ids, _of_segment(drop, rows.text_segment_ids))
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout_rng}}
         network = MaskedTransformer(config, jnp.dtype(self.dtype))
         hidden = jnp.where(masked, config.mask_token, rows.tokens)
@@ -314,7 +319,7 @@ class TransformerLearner:
 
     def _rows(self, params: Any, frozen: Any, batch: Batch) -> _Rows:
         """Tokens and embeddings of a batch, computed where they do not come with it."""
-        embeddings, text_segment_ids = self._texts(params, batch)
+        embeddings, text_segment_ids = (None, None) if self.model.text is None else self._texts(params, batch)
         places = math.prod(self.model.tokenizer.grid())
         if "video_tokens" in batch:
             tokens, positions, segment_ids = (

@@ -99,3 +99,90 @@ def test_clips_can_be_masked_in_tubes(transformer_learner: TransformerLearner, p
     apart = _outputs(transformer_learner, params, batch)
     assert float(in_tubes["loss"][1]) == float(apart["loss"][1])  # as many tokens
     assert float(in_tubes["loss"][0]) != float(apart["loss"][0])  # other ones
+
+
+CRITICS = {
+    "its own": {"transformer": {"predicts": "codes_and_scores"}},
+    "another": {"critic": {"predicts": "scores", "layers": 1}},
+}
+
+
+def _with_critic(learner: TransformerLearner, critic: str) -> TransformerLearner:
+    changes = {
+        name: dataclasses.replace(learner.model.transformer, **change) for name, change in CRITICS[critic].items()
+    }
+    return dataclasses.replace(learner, model=dataclasses.replace(learner.model, **changes))
+
+
+def _gradients(learner: TransformerLearner, batch: dict) -> tuple[dict, dict]:
+    params = random_params(learner.model)
+    frozen = {"tokenizer": params.pop("tokenizer")}
+    return jax.jit(jax.grad(learner.loss, has_aux=True))(params, frozen, batch, jax.random.key(0))
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_a_critic_is_trained_on_what_is_drawn(
+    transformer_learner: TransformerLearner, batch: dict, critic: str
+) -> None:
+    learner = _with_critic(transformer_learner, critic)
+    gradients, outputs = _gradients(learner, batch)
+    network = gradients[learner.averaged[-1]]
+    assert np.abs(network["score_head"]).sum() > 0
+    assert np.abs(network["stack"]["layers"]["attention"]["out"]).sum() > 0
+    # It judges all tokens that could have been masked: no padding, and nothing that was given.
+    known = learner.model.known_tokens(batch["prefix_frames"])
+    valid = np.repeat(learner.model.tokenizer.time_mask(batch["frame_mask"]), 16, axis=1)
+    assert float(outputs["critic_loss"][1]) == (valid & ~np.asarray(known)).sum()
+    assert 0 < float(outputs["critic_accuracy"][0]) < float(outputs["critic_accuracy"][1])
+
+
+def test_a_critic_of_its_own_leaves_the_transformer_alone(transformer_learner: TransformerLearner, batch: dict) -> None:
+    with_one, _ = _gradients(_with_critic(transformer_learner, "another"), batch)
+    off = dataclasses.replace(_with_critic(transformer_learner, "another"), critic_weight=0.0)
+    without, _ = _gradients(off, batch)
+    jax.tree.map(np.testing.assert_array_equal, with_one["transformer"], without["transformer"])
+    assert np.abs(without["critic"]["score_head"]).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("critic", "message"),
+    [
+        ({"predicts": "codes"}, "found a critic that predicts 'codes'"),
+        ({"predicts": "scores", "text_width": 8}, "the critic's text_width is 8 but the transformer's is 16"),
+    ],
+)
+def test_a_critic_that_does_not_fit_is_refused(
+    transformer_learner: TransformerLearner, critic: dict, message: str
+) -> None:
+    model = transformer_learner.model
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(model, critic=dataclasses.replace(model.transformer, **critic))
+
+
+def test_a_model_without_text_is_trained_on_videos_alone(transformer_learner: TransformerLearner, batch: dict) -> None:
+    model = transformer_learner.model
+    without = dataclasses.replace(
+        model, text=None, transformer=dataclasses.replace(model.transformer, text_width=0, dropout=0.1)
+    )
+    learner = dataclasses.replace(transformer_learner, model=without)
+    gradients, outputs = _gradients(learner, batch)
+    assert gradients.keys() == {"transformer"}
+    assert np.isfinite(float(outputs["loss"][0]))
+    other = {**batch, "text_tokens": batch["text_tokens"] + 1}
+    jax.tree.map(np.testing.assert_array_equal, gradients, _gradients(learner, other)[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing 1.0 must be at least 0 and below 1"),
+        ({"z_loss": -1.0}, "the weight z_loss -1.0"),
+        ({"critic_weight": float("inf")}, "the weight critic_weight inf"),
+        ({"schedule": "sine"}, "mask schedule 'sine' is unknown"),
+    ],
+)
+def test_settings_without_sense_are_refused(
+    transformer_learner: TransformerLearner, settings: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(transformer_learner, **settings)
