@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top_p", type=float, metavar="P", help="draw codes among this share of probability (the model's)"
     )
     parser.add_argument("--fps", type=float, metavar="N", help="frames per second of the file (the model's)")
+    parser.add_argument(
+        "--growing", action="store_true", help="an .mp4 that can be played while it is drawn, and stays if interrupted"
+    )
     parser.add_argument("--json", action="store_true", help="print what was written as one line of JSON")
 
 
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     told = tell_stories(model, stories, start)
     plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
     with contextlib.ExitStack() as files:
-        writers = [files.enter_context(VideoWriter(path, fps)) for path in paths]
+        writers = [files.enter_context(VideoWriter(path, fps, growing=args.growing)) for path in paths]
         shown = 0
         for frames in _with_start(start, _progress(told, len(plan))):
             shown += frames.shape[1]

@@ -80,7 +80,7 @@ def check_fps(fps: float) -> None:
 
 
 class VideoWriter:
-    """A file that frames are appended to as they come; it appears when it is complete.
+    """A file that frames are appended to as they come; it appears when it is complete, or grows.
 
     An .mp4 is H.264, which wants even sides: the last row or column of odd ones is doubled. A .gif repeats forever and
     shows frames for whole hundredths of a second. A .png shows all frames side by side. The last two are held in memory
@@ -90,13 +90,20 @@ class VideoWriter:
       path: where to; the suffix says what.
       fps: frames per second.
       scale: each pixel becomes a square of this side; None for the smallest that brings frames to 256 pixels.
+      growing: whether the file, an .mp4, is there from its first frames on and can be played while it grows; what ends
+        the writing early then leaves all frames so far.
 
     Raises:
-      UserError: see `phenaki_jax.files.check_output`; on leaving, no frame was appended, or writing failed.
+      UserError: see `phenaki_jax.files.check_output`; a file that cannot grow; on leaving, no frame was appended, or writing failed.
     """
 
-    def __init__(self, path: str | Path, fps: float, scale: int | None = None) -> None:
+    def __init__(self, path: str | Path, fps: float, scale: int | None = None, *, growing: bool = False) -> None:
         self._path = check_output(path, OUTPUT_SUFFIXES)
+        if growing and self._path.suffix.lower() != ".mp4":
+            raise UserError(
+                f"{path}: found {self._path.suffix} of a file that is to grow, expected .mp4; change the name"
+            )
+        self._growing = growing
         check_fps(fps)
         if scale is not None and scale < 1:
             raise UserError(f"found scale {scale}, expected at least 1")
@@ -106,7 +113,7 @@ class VideoWriter:
         self._file = contextlib.ExitStack()
 
     def __enter__(self) -> VideoWriter:
-        self._unfinished = self._file.enter_context(whole_file(self._path))
+        self._unfinished = self._path if self._growing else self._file.enter_context(whole_file(self._path))
         return self
 
     def append(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> None:
@@ -121,7 +128,8 @@ class VideoWriter:
         scale = self._scale or -(-SMALLEST_SHOWN_SIDE // min(frames.shape[1:3]))
         frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
         if self._encoder is None:
-            self._encoder = _ENCODERS[self._path.suffix.lower()](self._unfinished, self._fps)
+            kind = _GrowingMp4 if self._growing else _ENCODERS[self._path.suffix.lower()]
+            self._encoder = kind(self._unfinished, self._fps)
             self._file.callback(self._encoder.stop)
         with told_unwritable(self._path):
             self._encoder.append(frames)
@@ -129,6 +137,9 @@ class VideoWriter:
     def __exit__(self, *error: Any) -> None:
         if error[0] is not None:
             # What stopped the writing is passed on as it is, whatever it was.
+            with contextlib.suppress(UserError, OSError):
+                if self._growing and self._encoder is not None:
+                    self._encoder.finish()
             with contextlib.suppress(UserError):
                 self._file.__exit__(*error)
             return
@@ -155,6 +166,8 @@ class _Encoder(Protocol):
 class _Mp4:
     """H.264 through a process of ffmpeg, which gets raw frames through a pipe."""
 
+    options = ("-movflags", "+faststart")
+
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
         self._process: subprocess.Popen[bytes] | None = None
@@ -171,7 +184,7 @@ class _Mp4:
 
     def _start(self, height: int, width: int) -> subprocess.Popen[bytes]:
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:.6g}", "-i", "-"]
-        coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", *self.options]
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded, f"file:{self._path}"]
         # A process group of its own: Ctrl-C is for us, and we stop it.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
@@ -186,6 +199,14 @@ class _Mp4:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
+
+
+class _GrowingMp4(_Mp4):
+    """The same in fragments that can each be played, every frame written at once."""
+
+    options = tuple(
+        ["-movflags", "+frag_every_frame+empty_moov+default_base_moof", "-flush_packets", "1", "-tune", "zerolatency"]
+    )
 
 
 class _Pictures:

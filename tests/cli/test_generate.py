@@ -40,6 +40,28 @@ def test_a_story_becomes_one_file(folder: pathlib.Path, tmp_path: pathlib.Path) 
     assert (len(frames), fps) == (10, 5)
 
 
+def test_a_story_can_be_watched_while_it_is_told(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "a.mp4"
+    words = ["--prompt", "a circle", "--frames", "7", "--growing", "--out", str(out)]
+    assert main(["generate", "--model", str(folder), *words]) == 0
+    assert len(read_video(out)[0]) == 7
+
+
+def test_what_is_not_to_be_shown_and_how_codes_are_drawn_can_be_said(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = []
+    for words in ([], ["--negative_prompt", "a square"], ["--sampler", "halton", "--top_k", "3", "--top_p", ".9"]):
+        out = ["--out", str(tmp_path / "a.png"), "--json"]
+        assert main(["generate", "--model", str(folder), "--prompt", "a circle", *words, *out]) == 0
+        told = json.loads(capsys.readouterr().out)
+        drawn.append(read_video(tmp_path / "a.png")[0])
+    assert told["sampling"]["sampler"] == "halton"
+    assert (told["sampling"]["top_k"], told["sampling"]["top_p"]) == (3, 0.9)
+    assert np.any(drawn[0] != drawn[1])
+    assert np.any(drawn[0] != drawn[2])
+
+
 def test_seconds_are_frames_at_the_frame_rate(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     out = tmp_path / "a.gif"
     words = ["--prompt", "a circle", "--seconds", "0.7", "--fps", "10", "--out", str(out)]

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import imageio_ffmpeg
 import numpy as np
@@ -40,6 +41,42 @@ def test_a_video_is_read_as_it_was_written(tmp_path: pathlib.Path, suffix: str, 
     difference = np.abs(frames.astype(int) - moving_square().repeat(2, axis=1).repeat(2, axis=2))
     assert difference.mean() <= tolerance
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_growing_file_is_whole_at_any_moment(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"an older file")
+    with VideoWriter(file, fps=8.0, growing=True) as writer:
+        # How long a frame is shown is known with the next one.
+        for count in (4, 9):
+            writer.append(moving_square(5))
+            deadline = time.monotonic() + 60
+            while _frames_so_far(file) < count:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    frames, _ = read_video(file)
+    assert np.abs(frames[5:, ::8, ::8].astype(int) - moving_square()).mean() < 4
+
+
+def _frames_so_far(file: pathlib.Path) -> int:
+    try:
+        return len(read_video(file)[0])
+    except UserError:  # no frame is there yet
+        return 0
+
+
+def test_a_growing_file_that_is_interrupted_keeps_its_frames(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "clip.mp4"
+    with pytest.raises(KeyboardInterrupt), VideoWriter(file, fps=8.0, growing=True) as writer:
+        writer.append(moving_square(5))
+        raise KeyboardInterrupt
+    assert len(read_video(file)[0]) == 5
+
+
+def test_an_animation_does_not_grow(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"found .gif of a file that is to grow, expected .mp4"):
+        VideoWriter(tmp_path / "clip.gif", fps=8.0, growing=True)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
