@@ -94,7 +94,8 @@ class VideoWriter:
         the writing early then leaves all frames so far.
 
     Raises:
-      UserError: see `phenaki_jax.files.check_output`; a file that cannot grow; on leaving, no frame was appended, or writing failed.
+      UserError: see `phenaki_jax.files.check_output`; a file that cannot grow; on leaving, no frame was appended, or
+        writing failed.
     """
 
     def __init__(self, path: str | Path, fps: float, scale: int | None = None, *, growing: bool = False) -> None:
@@ -204,8 +205,9 @@ class _Mp4:
 class _GrowingMp4(_Mp4):
     """The same in fragments that can each be played, every frame written at once."""
 
-    options = tuple(
-        ["-movflags", "+frag_every_frame+empty_moov+default_base_moof", "-flush_packets", "1", "-tune", "zerolatency"]
+    options = (
+        *("-movflags", "+frag_every_frame+empty_moov+default_base_moof"),
+        *("-flush_packets", "1", "-tune", "zerolatency"),
     )
 
 
