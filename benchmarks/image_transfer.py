@@ -10,18 +10,16 @@ which has seen images; it begins anew and sees clips alone, for at least as long
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
+from against import demos
 
 from phenaki_jax import __version__
 from phenaki_jax.cli.demonstration import measures
-from phenaki_jax.cli.demonstration.settings import DemoSettings
-from phenaki_jax.cli.main import main
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 
@@ -38,35 +36,15 @@ def compare(demo: Path) -> dict[str, Any]:
     Raises:
       UserError: the demo is not finished.
     """
-    for needed in ("demo.json", "report.json"):
-        if not (demo / needed).exists():
-            raise UserError(
-                f"found no {needed} in {demo}, expected a finished demo: run phenaki demo --out {demo} first"
-            )
-    stored = json.loads((demo / "demo.json").read_text())
-    try:
-        settings = DemoSettings(**{field.name: stored[field.name] for field in dataclasses.fields(DemoSettings)})
-    except KeyError as error:
-        raise UserError(f"the demo in {demo} was made by another version (no {error}); make it anew") from error
-    out = demo / "without_images"
-    bindings = {
-        "DATA_DIR": str((demo / "data").absolute()),
-        "TOKENIZER_WORKDIR": str((demo / "tokenizer").absolute()),
-        "MIXTURE": "moving_shapes_video_text",
-        "STEPS": settings.transformer_steps + settings.image_steps // 2,
-        "BATCH_SIZE": 2 * settings.batch_size,
-        "SAMPLING_STEPS": settings.sampling_steps,
-    }
-    workdir = ["--workdir", str(out / "transformer")]
-    run_file = ["--gin_file", "gin_configs/runs/shapes_transformer.gin"]
-    for words in (
-        ["train", *run_file, *workdir, *(f"--gin.{name}={value!r}" for name, value in bindings.items())],
-        ["export", *workdir, "--out", str(out / "model")],
-    ):
-        if exit_code := main(words):
-            sys.exit(exit_code)
+    settings = demos.settings_of(demo)
+    without = demos.train(
+        demo,
+        "without_images",
+        MIXTURE="moving_shapes_video_text",
+        STEPS=settings.transformer_steps + settings.image_steps // 2,
+    )
     figures = {}
-    for name, folder in (("with_images", demo / "model"), ("without_images", out / "model")):
+    for name, folder in (("with_images", demo / "model"), ("without_images", without)):
         values, _ = measures.transfer(Phenaki.load(folder), settings)
         figures |= {f"{figure}.{name}": value for figure, value in values.items()}
     figure = "color_accuracy"

@@ -167,7 +167,7 @@ class _Encoder(Protocol):
 class _Mp4:
     """H.264 through a process of ffmpeg, which gets raw frames through a pipe."""
 
-    options = ("-movflags", "+faststart")
+    options: tuple[str, ...] = ("-movflags", "+faststart")
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps

@@ -31,8 +31,8 @@ _WITHOUT_PARAMETERS = (
     *("remat", "dropout", "sampling", "loss"),
     *("commitment", "entropy", "diversity", "temperature", "entropy_group", "decay", "restart"),
 )
-# A network that only trains others: who begins with a run's parameters may have none, or another one.
-_OPTIONAL = "discriminator"
+# Networks that only judge others: who begins with a run's parameters may have none, or another one.
+_OPTIONAL = ("discriminator", "critic")
 _LONGEST_REASON = 100
 
 
@@ -203,12 +203,13 @@ def read_parameters_that_fit(
       UserError: there is no checkpoint, or it is damaged, or of another configuration.
     """
     found = read_description(workdir)
-    ignored = ("frames", "length", _OPTIONAL, *_WITHOUT_PARAMETERS)
+    ignored = ("frames", "length", *_OPTIONAL, *_WITHOUT_PARAMETERS)
     check_description(found, description, workdir, ignored=ignored)
     read = read_params(workdir, average=average)
-    if _differences(found.get(_OPTIONAL), description.get(_OPTIONAL), _WITHOUT_PARAMETERS):
-        for part in ("params", "statistics"):
-            read[part].pop(_OPTIONAL, None)
+    for name in _OPTIONAL:
+        if _differences(found.get(name), description.get(name), _WITHOUT_PARAMETERS):
+            for part in ("params", "statistics"):
+                read[part].pop(name, None)
     return read
 
 
