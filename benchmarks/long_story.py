@@ -32,7 +32,7 @@ from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import Scene, Story, tell_stories
 
 _WINDOWS, _ENDS = 200, 10
-_JOINED_WINDOWS = 50
+_JOINED_WINDOWS, _STORIES_OF_EACH = 50, 4
 _SEED = 5005
 _AIMS = {
     "ratio": "<= 1.05",
@@ -95,7 +95,7 @@ def _joins(model: Phenaki) -> dict[str, float]:
     """Mean colour errors at joins, in levels of 0 to 255, over stories of every colour and shape that can turn."""
     scenes = [
         (color, shape) for color in world.VIDEO_COLORS for shape in world.VIDEO_SHAPES if world.can_move(shape, "turns")
-    ]
+    ] * _STORIES_OF_EACH
     stories = [
         Story((Scene(f"a {color} {shape} turns", windows=_JOINED_WINDOWS),), seed=_SEED + index)
         for index, (color, shape) in enumerate(scenes)

@@ -106,6 +106,8 @@ class TransformerLearner:
       null_text_rate: share of examples whose text is replaced by the null text (Phenaki drops 10 %).
       schedule: how many tokens are masked, see `transformer.masking.masked_share`.
       tube_share: share of examples masked in the same places at all times, see `random_mask`; Phenaki names none.
+      prefix_noise: up to this share of an example's given tokens are any other codes, so that a story does not follow the
+        mistakes of its last window (after GameNGen's noise on given frames, arXiv 2408.14837).
       label_smoothing: see `token_loss` (MaskGIT: 0.1).
       z_loss: see `token_loss`.
       critic_weight: of a token critic's loss beside the transformer's.
@@ -118,6 +120,7 @@ class TransformerLearner:
     null_text_rate: float = 0.1
     schedule: str = "cosine"
     tube_share: float = 0.0
+    prefix_noise: float = 0.0
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     critic_weight: float = 1.0
@@ -136,6 +139,8 @@ class TransformerLearner:
             )
         if not 0 <= self.tube_share <= 1:
             raise UserError(f"tube_share {self.tube_share} must be a share of the examples, from 0 to 1")
+        if not 0 <= self.prefix_noise <= 1:
+            raise UserError(f"prefix_noise {self.prefix_noise} must be a share of the given tokens, from 0 to 1")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing {self.label_smoothing} must be at least 0 and below 1, such as 0.1")
         for name in ("z_loss", "critic_weight"):
@@ -276,7 +281,7 @@ class TransformerLearner:
     def _loss(
         self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray, *, deterministic: bool
     ) -> tuple[Array, dict[str, Any]]:
-        mask_rng, drop_rng, dropout_rng, critic_rng = jax.random.split(rng, 4)
+        mask_rng, drop_rng, dropout_rng, critic_rng, noise_rng = jax.random.split(rng, 5)
         rows = self._rows(params, frozen, batch)
         config, segments = self.model.transformer, rows.segments
         masked, share = random_mask(
@@ -294,7 +299,7 @@ class TransformerLearner:
             text = Text(rows.embeddings, rows.text_segment_ids, _of_segment(drop, rows.text_segment_ids))
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout_rng}}
         network = MaskedTransformer(config, jnp.dtype(self.dtype))
-        hidden = jnp.where(masked, config.mask_token, rows.tokens)
+        hidden = jnp.where(masked, config.mask_token, self._with_noise(noise_rng, rows))
         place = (rows.positions, rows.segment_ids, text)
         predicted = apply(network, params["transformer"], hidden, *place, **options)
         found = token_loss(predicted.logits, rows.tokens, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
@@ -316,6 +321,17 @@ class TransformerLearner:
             outputs["critic_loss"] = (jnp.sum(wrong * rows.candidates), jnp.sum(rows.candidates))
             outputs["critic_accuracy"] = (jnp.sum(right * rows.candidates), jnp.sum(rows.candidates))
         return loss, outputs
+
+    def _with_noise(self, rng: PRNGKeyArray, rows: _Rows) -> Int[Array, "batch length"]:
+        """The tokens, some of those that are given replaced by any codes."""
+        if not self.prefix_noise:
+            return rows.tokens
+        share_rng, which_rng, code_rng = jax.random.split(rng, 3)
+        share = self.prefix_noise * jax.random.uniform(share_rng, (len(rows.tokens), 1))
+        given = (rows.segment_ids > 0) & ~rows.candidates
+        replaced = given & (jax.random.uniform(which_rng, rows.tokens.shape) < share)
+        codes = jax.random.randint(code_rng, rows.tokens.shape, 0, self.model.transformer.codebook_size)
+        return jnp.where(replaced, codes, rows.tokens)
 
     def _rows(self, params: Any, frozen: Any, batch: Batch) -> _Rows:
         """Tokens and embeddings of a batch, computed where they do not come with it."""

@@ -101,6 +101,15 @@ def test_clips_can_be_masked_in_tubes(transformer_learner: TransformerLearner, p
     assert float(in_tubes["loss"][0]) != float(apart["loss"][0])  # other ones
 
 
+def test_noise_is_on_given_tokens_alone(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
+    noisy = dataclasses.replace(transformer_learner, prefix_noise=1.0)
+    plain, found = (_outputs(learner, params, batch) for learner in (transformer_learner, noisy))
+    assert float(found["loss_prefixed"][0]) != float(plain["loss_prefixed"][0])
+    for name in ("loss_not_prefixed", "loss_image"):
+        assert [*map(float, found[name])] == [*map(float, plain[name])]
+    assert float(found["loss_prefixed"][1]) == float(plain["loss_prefixed"][1])
+
+
 CRITICS = {
     "its own": {"transformer": {"predicts": "codes_and_scores"}},
     "another": {"critic": {"predicts": "scores", "layers": 1}},
@@ -176,6 +185,7 @@ def test_a_model_without_text_is_trained_on_videos_alone(transformer_learner: Tr
     ("settings", "message"),
     [
         ({"label_smoothing": 1.0}, "label_smoothing 1.0 must be at least 0 and below 1"),
+        ({"prefix_noise": 1.5}, "prefix_noise 1.5 must be a share of the given tokens"),
         ({"z_loss": -1.0}, "the weight z_loss -1.0"),
         ({"critic_weight": float("inf")}, "the weight critic_weight inf"),
         ({"schedule": "sine"}, "mask schedule 'sine' is unknown"),
