@@ -18,7 +18,7 @@ from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, WindowPrompt, tell_stories, tell_story
 from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder, check_chunks
-from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, encode_text, generate_window
+from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, encode_text, generate_window, redraw_window
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
@@ -115,6 +115,44 @@ class Phenaki:
         """
         texts = self._texts(prompts, sampling)
         return np.asarray(_draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
+
+    def redraw(
+        self,
+        prompts: str | Sequence[str],
+        video: UInt8[np.ndarray, "batch frames height width 3"],
+        redrawn: Bool[np.ndarray, "batch frames height width"],
+        *,
+        seed: int = 0,
+        sampling: SamplingConfig | None = None,
+    ) -> UInt8[np.ndarray, "batch frames height width 3"]:
+        """Draws a part of videos anew by prompts (in-painting); all other pixels stay as they are.
+
+        Args:
+          prompts: what each video is to show.
+          video: one window each.
+          redrawn: pixels to draw anew; patches that hold any of them are.
+          seed: the same gives the same videos; that at index i has `seed + i`.
+          sampling: how tokens are drawn; None for what the model was exported with.
+
+        Raises:
+          UserError: see `check_prompts`; videos that are no windows of the model, a mask of another shape or type, or
+            another number of prompts than of videos.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        pixels.check_video("video", video)
+        side = self.tokenizer.frame_size
+        wanted = [len(prompts), self.tokenizer.frames, side, side]
+        if list(video.shape[:4]) != wanted:
+            raise UserError(
+                f"video: found {list(video.shape)}, expected {[*wanted, 3]}, a window of the model for each prompt"
+            )
+        if redrawn.dtype != bool or list(redrawn.shape) != wanted:
+            raise UserError(f"redrawn: found {redrawn.dtype} {list(redrawn.shape)}, expected bool {wanted}")
+        sampling = sampling or self.metadata.sampling
+        self.check_prompts(prompts)
+        texts = self._texts([WindowPrompt(prompt) for prompt in prompts], sampling)
+        rngs = jax.vmap(jax.random.key)(np.arange(seed, seed + len(prompts), dtype=np.uint32))
+        return np.asarray(_redraw(self.config, sampling, self._networks, texts, video, redrawn, rngs))
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuses what cannot be drawn.
@@ -232,6 +270,19 @@ def _draw_windows(
     rngs: Key[Array, " batch"],
 ) -> UInt8[Array, "batch frames height width 3"]:
     return generate_window(config, sampling, params, texts, prefix, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _redraw(
+    config: PhenakiConfig,
+    sampling: SamplingConfig,
+    params: Any,
+    texts: WindowTexts | None,
+    video: UInt8[Array, "batch frames height width 3"],
+    redrawn: Bool[Array, "batch frames height width"],
+    rngs: Key[Array, " batch"],
+) -> UInt8[Array, "batch frames height width 3"]:
+    return redraw_window(config, sampling, params, texts, video, redrawn, rngs)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -233,6 +233,50 @@ def _scores(
     return scores
 
 
+def redraw_window(
+    config: PhenakiConfig,
+    sampling: SamplingConfig,
+    params: Any,
+    texts: WindowTexts | None,
+    video: UInt8[Array, "batch frames height width 3"],
+    redrawn: Bool[Array, "batch frames height width"],
+    rngs: Key[Array, " batch"],
+    dtype: DTypeLike = jnp.float32,
+) -> UInt8[Array, "batch frames height width 3"]:
+    """Draws a part of windows anew (in-painting), the rest being given.
+
+    Args:
+      config: the models.
+      sampling: how tokens are drawn.
+      params: as for `generate_window`.
+      texts: what the windows are to show.
+      video: whole windows.
+      redrawn: pixels to draw anew; tokens that cover any of them are.
+      rngs: a key for each row, which depends on no other row.
+      dtype: type of the transformer's computation.
+
+    Returns:
+      The windows, with the pixels that are not drawn anew as they came.
+    """
+    tokenizer = CViViT(config.tokenizer)
+    tokens = apply(tokenizer, params["tokenizer"], pixels.to_float(video), method="encode")
+    known = ~_covering_tokens(config.tokenizer, redrawn)
+    tokens = draw_tokens(config, sampling, params, texts, tokens, known, rngs, dtype)
+    drawn = pixels.to_uint8(apply(tokenizer, params["tokenizer"], tokens, method="decode"))
+    return jnp.where(redrawn[..., None], drawn, video)
+
+
+def _covering_tokens(
+    config: CViViTConfig, which: Bool[Array, "batch frames height width"]
+) -> Bool[Array, "batch times rows columns"]:
+    """Tokens that cover any of these pixels."""
+    batch, _, height, width = which.shape
+    grid = (height // config.patch, config.patch, width // config.patch, config.patch)
+    patches = jnp.any(which.reshape(batch, -1, *grid), axis=(3, 5))
+    later = patches[:, 1:].reshape(batch, -1, config.temporal_patch, *patches.shape[2:])
+    return jnp.concatenate([patches[:, :1], jnp.any(later, axis=2)], axis=1)
+
+
 def generate_window(
     config: PhenakiConfig,
     sampling: SamplingConfig,

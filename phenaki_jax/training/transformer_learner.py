@@ -106,7 +106,7 @@ class TransformerLearner:
       null_text_rate: share of examples whose text is replaced by the null text (Phenaki drops 10 %).
       schedule: how many tokens are masked, see `transformer.masking.masked_share`.
       tube_share: share of examples masked in the same places at all times, see `random_mask`; Phenaki names none.
-      prefix_noise: up to this share of an example's given tokens are any other codes, so that a story does not follow the
+      prefix_noise: up to this share of an example's given tokens are any other codes, so that stories do not follow the
         mistakes of its last window (after GameNGen's noise on given frames, arXiv 2408.14837).
       label_smoothing: see `token_loss` (MaskGIT: 0.1).
       z_loss: see `token_loss`.

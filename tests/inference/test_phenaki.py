@@ -174,3 +174,32 @@ def test_inference_needs_no_training_library(folder: pathlib.Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_what_is_to_be_drawn_anew_is(model: Phenaki) -> None:
+    video = np.stack([frames_of(5), frames_of(5, seed=1)])
+    redrawn = np.zeros((2, 5, 32, 32), bool)
+    redrawn[0, 3, 9:14, 9:14] = True
+    redrawn[1, 0, 0, 0] = True
+    drawn = model.redraw(["a circle", "a square"], video, redrawn, seed=3)
+    np.testing.assert_array_equal(drawn[~redrawn], video[~redrawn])
+    assert (drawn[redrawn] != video[redrawn]).any()
+    # A window of which nothing is given is a window from nothing.
+    everything = np.ones((1, 5, 32, 32), bool)
+    anew = model.redraw("a circle", video[:1], everything, seed=3)
+    assert np.abs(anew.astype(int) - model.generate("a circle", seed=3)).max() > 0  # keys differ
+    np.testing.assert_array_equal(anew, model.redraw("a circle", video[1:], everything, seed=3))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("shape", "kind", "message"),
+    [
+        ((1, 7, 32, 32, 3), bool, r"video: found \[1, 7, 32, 32, 3\], expected \[1, 5, 32, 32, 3\]"),
+        ((2, 5, 32, 32, 3), bool, "a window of the model for each prompt"),
+        ((1, 5, 32, 32, 3), np.uint8, r"redrawn: found uint8 \[1, 5, 32, 32\], expected bool"),
+    ],
+)
+def test_what_cannot_be_drawn_anew_is_refused(model: Phenaki, shape: tuple, kind: type, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.redraw("a circle", np.zeros(shape, np.uint8), np.ones(shape[:4], kind))

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.testing import tiny_config
-from phenaki_jax.inference.window import PhenakiConfig
+from phenaki_jax.inference.window import PhenakiConfig, _covering_tokens
 from phenaki_jax.tokenizer.config import QuantizerConfig
 
 
@@ -54,3 +56,19 @@ def test_the_quantizers_own_levels_or_none_are_taken(code_levels: tuple[int, ...
 def test_another_text_width_than_the_text_encoders_is_refused(parts: dict, text: int, transformer: int) -> None:
     with pytest.raises(UserError, match=rf"width is {text} but the transformer reads {transformer}; set .*text_width"):
         _with_parts(**parts)
+
+
+def test_tokens_that_cover_a_pixel() -> None:
+    """Patches of 8 pixels; frames 1 and 2 share a time step, as do 3 and 4."""
+    which = np.zeros((1, 5, 32, 32), bool)
+    which[0, 0, 0, 31] = which[0, 4, 15, 16] = True
+    found = np.argwhere(_covering_tokens(tiny_config().tokenizer, jnp.asarray(which)))
+    assert found.tolist() == [[0, 0, 0, 3], [0, 2, 1, 2]]
+
+
+def test_factors_that_are_not_the_quantizers_are_refused() -> None:
+    quantizer = QuantizerConfig(kind="lfq", bits=18)
+    tokenizer, codes = {"quantizer": quantizer}, {"codebook_size": 2**18}
+    assert _with_parts(tokenizer=tokenizer, transformer={**codes, "code_factors": (512, 512)})
+    with pytest.raises(UserError, match=r"code_factors are \(256, 1024\) but .* \(512, 512\)"):
+        _with_parts(tokenizer=tokenizer, transformer={**codes, "code_factors": (256, 1024)})
