@@ -59,7 +59,7 @@ def split(array: StoredArray, axis: int, width: int) -> StoredArray:
         outer, inner = index[axis : axis + 2]
         rows = slice(outer.start * width, outer.stop * width)
         values = array.read((*index[:axis], rows, *index[axis + 2 :]))
-        values = values.reshape(*values.shape[:axis], -1, width, *values.shape[axis + 1 :])
+        values = values.reshape(*values.shape[:axis], outer.stop - outer.start, width, *values.shape[axis + 1 :])
         return values[(*[slice(None)] * (axis + 1), inner)]
 
     shape = (*array.shape[:axis], array.shape[axis] // width, width, *array.shape[axis + 1 :])
