@@ -18,7 +18,7 @@ from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import ModelMetadata
 from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.layers import pixels
-from phenaki_jax.text.byte_tokenizer import check_prompt
+from phenaki_jax.text.tokenizer import check_prompt
 from phenaki_jax.tokenizer.config import CViViTConfig
 
 LONGEST_SCENE = 1_000_000

@@ -16,7 +16,8 @@ from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.data.moving_shapes.examples import ExampleSet, example_scene
 from phenaki_jax.data.tensorflow_stack import seqio, tfds
 from phenaki_jax.errors import UserError
-from phenaki_jax.text.byte_tokenizer import EOS_ID, FIRST_BYTE_ID
+from phenaki_jax.text.byte_tokenizer import FIRST_BYTE_ID
+from phenaki_jax.text.tokenizer import EOS_ID
 from tests.data.conftest import SmallDataset
 
 LENGTHS = {"video": 11, "text_tokens": 64, "prefix_frames": 1}
