@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from phenaki_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from phenaki_jax.text.t5 import T5Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,18 +30,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the averages of the parameters over the steps, or the last ones as they are (the averages, where the "
         "training made them)",
     )
+    parser.add_argument(
+        "--t5_checkpoint", metavar="PATH", help="of a frozen T5, where it is no longer where the training read it"
+    )
+    parser.add_argument("--t5_vocabulary", metavar="FILE", help="the same of its vocabulary")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns 0."""
-    step, averaged = export_checkpoint(args.workdir, args.out, args.step, average=args.ema)
+    moved = {"checkpoint": args.t5_checkpoint, "vocabulary": args.t5_vocabulary}
+    text_files = {name: path for name, path in moved.items() if path}
+    step, averaged = export_checkpoint(args.workdir, args.out, args.step, average=args.ema, text_files=text_files)
     which = "averages over the steps" if averaged else "as the last step left them"
     print(f"exported step {step} of {args.workdir} to {args.out}; parameters: {which}")
     return 0
 
 
 def export_checkpoint(
-    workdir: str | Path, out: str | Path, step: int | None = None, *, average: bool | None = None
+    workdir: str | Path,
+    out: str | Path,
+    step: int | None = None,
+    *,
+    average: bool | None = None,
+    text_files: Mapping[str, str] | None = None,
 ) -> tuple[int, bool]:
     """Exports a training's checkpoint of this step, or its last one.
 
@@ -45,6 +61,7 @@ def export_checkpoint(
       out: folder of the exported model.
       step: of the checkpoint; None for the last one.
       average: whether averages over the steps stand in for the parameters; None for where the training made them.
+      text_files: "checkpoint" and "vocabulary" of a frozen T5, where they are not where the training read them.
 
     Returns:
       The step, and whether averages stand in for the parameters.
@@ -57,6 +74,7 @@ def export_checkpoint(
     from phenaki_jax.inference.parameters import parameter_shapes
     from phenaki_jax.inference.plain_data import from_plain
     from phenaki_jax.inference.window import PhenakiConfig
+    from phenaki_jax.text.t5 import T5Config
     from phenaki_jax.training import checkpoints
 
     check_export_folder(out)
@@ -75,10 +93,32 @@ def export_checkpoint(
     config = config_from_plain({name: description[name] for name in models}, str(checkpoint))
     read = checkpoints.read_params(workdir, step, average=averaged)
     everything = read["params"] | read["frozen"]
+    vocabulary = None
+    if isinstance(config, PhenakiConfig) and isinstance(config.text, T5Config):
+        files = {**description["text_files"], **(text_files or {})}
+        everything["text"], vocabulary = _read_t5(config.text, files, description["text_encoder"], checkpoint)
     params = {name: everything[name] for name in parameter_shapes(config)}
     rest = {name: value for name, value in description.items() if name not in (*models, "sampling")}
     known = {"trained_on": {"workdir": str(workdir), "step": step, **rest, "averaged": averaged}}
     if "sampling" in description:
         known["sampling"] = from_plain(SamplingConfig, description["sampling"], f"{checkpoint}, sampling")
-    export_model(out, config, params, usual_metadata(config, **known))
+    export_model(out, config, params, usual_metadata(config, **known), vocabulary)
     return step, averaged
+
+
+def _read_t5(config: T5Config, files: Mapping[str, str], fingerprint: str, checkpoint: Path) -> tuple[Any, str]:
+    """Parameters and vocabulary of the frozen T5 that a training read."""
+    from phenaki_jax.text.t5_checkpoints import check_t5, load_t5
+
+    if absent := [name for name in ("checkpoint", "vocabulary") if not files[name]]:
+        raise UserError(
+            f"{checkpoint}: found that the T5's {absent[0]} is not known, as the training read precomputed embeddings; "
+            f"name it with --t5_{absent[0]}"
+        )
+    found = check_t5(files["checkpoint"], config)
+    if found != fingerprint:
+        raise UserError(
+            f"{files['checkpoint']}: found the encoder {found}, expected {fingerprint}, with which {checkpoint} was "
+            "trained: name that with --t5_checkpoint"
+        )
+    return load_t5(files["checkpoint"], config), files["vocabulary"]

@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--frames", type=int, metavar="N", help="new frames for each prompt (one window of the model)")
     length.add_argument("--seconds", type=float, metavar="S", help="the same as a duration")
     parser.add_argument("--negative_prompt", default="", metavar="TEXT", help="what guidance moves away from (nothing)")
+    parser.add_argument("--truncate_prompts", action="store_true", help="cut prompts that are too long")
     parser.add_argument("--steps", type=int, metavar="N", help="rounds of prediction (those of the model)")
     parser.add_argument(
         "--sampler", metavar="NAME", help="confidence, halton, critic or random: what becomes known first (the model's)"
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.image and given is not None and len(given) != 1:
         raise UserError(f"{args.image}: found {len(given)} frames, expected a picture; use --video")
 
-    model = Phenaki.load(args.model)
+    model = Phenaki.load(args.model, truncate_prompts=args.truncate_prompts)
     fps = args.fps if args.fps is not None else model.metadata.fps
     stories = _stories(args, story, fps)
     start = _start(model, None if given is None else _at_rate(given, given_fps, fps), len(stories))

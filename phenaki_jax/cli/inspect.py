@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _exported(folder: Path) -> dict[str, Any]:
     from phenaki_jax.inference.export import load_exported, tokenizer_config
 
-    config, params, metadata = load_exported(folder)
+    config, params, metadata, _ = load_exported(folder)
     tokenizer = tokenizer_config(config)
     known = dataclasses.asdict(metadata)
     if tokenizer is config:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
+from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from phenaki_jax.text.tokenizer import EOS_ID
 
 _Spec = seqio.FeatureConverter.FeatureSpec
 _CUT = "cut windows of them in the task"
@@ -48,7 +50,7 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
             ["found videos of", found, f"frames, expected at most {most}, those of the model: {_CUT}"],
         )
         with tf.control_dependencies([fits, self._whole_steps("videos of", "frames", found)]):
-            video, frame_mask = _pad(example["video"], most)
+            video, frame_mask = padded(example["video"], most)
         return {"video": video, "frame_mask": frame_mask}
 
     def _whole_steps(self, before: str, after: str, found: tf.Tensor) -> tf.Operation:
@@ -65,11 +67,16 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
 
 
 class TransformerFeatureConverter(TokenizerFeatureConverter):
-    """Further `text_tokens` int32 [text_length], `text_mask` bool [text_length] and `prefix_frames` int32 scalar."""
+    """Further `text_tokens` int32 [text_length], `text_mask` bool [text_length] and `prefix_frames` int32 scalar.
+
+    Args:
+      encode: makes ids of a text, see `text_encoder`; longer texts are cut, all are ended.
+      options: those of `TokenizerFeatureConverter`.
+    """
 
     TASK_FEATURES = {
         **TokenizerFeatureConverter.TASK_FEATURES,
-        "text_tokens": _Spec(dtype=tf.int32),
+        "text": _Spec(dtype=tf.string, rank=0),
         "prefix_frames": _Spec(dtype=tf.int32),
     }
     MODEL_FEATURES = {
@@ -79,9 +86,14 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
         "prefix_frames": _Spec(dtype=tf.int32, rank=0),
     }
 
+    def __init__(self, *, encode: Callable[[tf.Tensor], tf.Tensor] | None = None, **options: Any) -> None:
+        self._encode = encode or text_encoder("")
+        super().__init__(**options)
+
     def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
-        text_length = lengths["text_tokens"]
-        text_tokens, text_mask = _pad(example["text_tokens"][:text_length], text_length)
+        text_length = lengths["text"]
+        ids = self._encode(example["text"])[: text_length - 1]
+        text_tokens, text_mask = padded(tf.concat([ids, [EOS_ID]], axis=0), text_length)
         given, found = example["prefix_frames"][0], tf.shape(example["video"])[0]
         leaves_some = tf.debugging.Assert(
             (given >= 0) & (given < found),
@@ -99,7 +111,7 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
         }
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
-        text_length = task_feature_lengths["text_tokens"]
+        text_length = task_feature_lengths["text"]
         return {
             **super().get_model_feature_lengths(task_feature_lengths),
             "text_tokens": text_length,
@@ -108,7 +120,24 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
         }
 
 
-def _pad(values: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+def text_encoder(vocabulary: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What makes ids of a text, without the end of text, where a dataset is read.
+
+    Args:
+      vocabulary: a file of sentencepiece, as `text.sentencepiece_tokenizer` takes it; bytes where empty.
+
+    Raises:
+      UserError: there is no such file, or it is none of a T5.
+    """
+    if not vocabulary:
+        known = seqio.ByteVocabulary(extra_ids=0)
+    else:
+        SentencePieceTokenizer(vocabulary)
+        known = seqio.SentencePieceVocabulary(vocabulary, extra_ids=0)
+    return known.encode_tf
+
+
+def padded(values: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The values with zeros behind them up to `length` along the first axis, and a mask that is False on those."""
     found = tf.shape(values)[0]
     padding = [[0, length - found], *[[0, 0]] * (values.shape.rank - 1)]

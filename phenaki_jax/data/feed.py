@@ -8,24 +8,30 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding
 
-from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter
+from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter, text_encoder
+from phenaki_jax.data.packing import pack_images
 from phenaki_jax.data.position import restore_position, save_position
-from phenaki_jax.data.tasks import register
+from phenaki_jax.data.precomputed import PrecomputedFeatureConverter
+from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
 
-_CONVERTERS = {"tokenizer": TokenizerFeatureConverter, "transformer": TransformerFeatureConverter}
+CONVERTERS = ("tokenizer", "transformer", "precomputed")
 _BATCHES_AHEAD = 2
 # How many calls of a map tf.data makes at once at most where nothing is tuned.
 _CORES_USED_UNTUNED = 16
 # What TensorFlow makes of a failed assertion, in whose data are the words and numbers of `converters`.
 _FAILED_CHECK = re.compile(r"assertion failed: (\[.*\])")
 _PART = re.compile(r"\[([^\[\]]*)\]")
+_ABSENT = re.compile(r"missing an expected feature during \w+ validation: '(\w+)'")
 _WRONG_TYPE = re.compile(r"incorrect type for feature '(\w+)'.* Got (\w+), expected (\w+)", re.DOTALL)
 
 
@@ -40,10 +46,12 @@ class FeedSettings:
       frames: frames per video; images are padded to it.
       temporal_patch: frames of a token time step after the first frame.
       text_length: tokens per text, the end of text included.
-      converter: "tokenizer" or "transformer".
+      converter: one of `CONVERTERS`.
       seed: of the order, the windows and the wordings.
       shuffle: whether the order is random.
       repeat: whether the examples begin anew when they end.
+      vocabulary: of sentencepiece, a file; bytes where empty.
+      pack_images: whether images share rows.
     """
 
     mixture: str
@@ -56,6 +64,13 @@ class FeedSettings:
     seed: int
     shuffle: bool
     repeat: bool
+    vocabulary: str = ""
+    pack_images: bool = False
+
+    @property
+    def times(self) -> int:
+        """Token time steps of a video."""
+        return 1 + (self.frames - 1) // self.temporal_patch
 
 
 class Feed(abc.ABC):
@@ -104,7 +119,12 @@ class MixtureFeed(Feed):
     ) -> None:
         self.settings, self._sharding = settings, sharding
         self.iterator = iter(dataset)
-        self.identity = {**dataclasses.asdict(settings), "share": f"{shard.index} of {shard.num_shards}"}
+        # Which file a vocabulary is in says nothing of where a feed is.
+        self.identity = {
+            **dataclasses.asdict(settings),
+            "vocabulary": fingerprint_of(settings.vocabulary),
+            "share": f"{shard.index} of {shard.num_shards}",
+        }
         self.batch_spec: dict[str, jax.ShapeDtypeStruct] = {
             name: jax.ShapeDtypeStruct(
                 (settings.batch_size, *spec.shape[1:]), spec.dtype.as_numpy_dtype, sharding=sharding
@@ -114,18 +134,9 @@ class MixtureFeed(Feed):
 
     def __next__(self) -> dict[str, jax.Array]:
         """The next batch."""
-        try:
-            batch = next(self.iterator)
-        except tf.errors.OpError as error:
-            examples = f"the {self.settings.split} examples of {self.settings.mixture}"
-            if failed := _FAILED_CHECK.search(str(error)):
-                raise UserError(f"{examples} do not fit: {' '.join(_PART.findall(failed[1]))}") from error
-            raise UserError(
-                f"{examples} cannot be read ({reason_of(error)}); see whether their files are whole and their features "
-                "as the task says"
-            ) from error
+        batch = next(told_damage(self.iterator, self.settings))
         return {
-            name: jax.make_array_from_process_local_data(self._sharding, value.numpy(), self.batch_spec[name].shape)
+            name: jax.make_array_from_process_local_data(self._sharding, value, self.batch_spec[name].shape)
             for name, value in batch.items()
         }
 
@@ -136,6 +147,25 @@ class MixtureFeed(Feed):
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote; see `Feed.restore`."""
         restore_position(folder, [self.iterator], self.identity)
+
+
+def told_damage(batches: Iterable[Any], settings: FeedSettings) -> Iterator[dict[str, np.ndarray]]:
+    """The same batches as arrays.
+
+    Raises:
+      UserError: an example cannot be read, or is not what is expected.
+    """
+    try:
+        for batch in batches:
+            yield {name: value.numpy() for name, value in batch.items()}
+    except tf.errors.OpError as error:
+        examples = f"the {settings.split} examples of {settings.mixture}"
+        if failed := _FAILED_CHECK.search(str(error)):
+            raise UserError(f"{examples} do not fit: {' '.join(_PART.findall(failed[1]))}") from error
+        raise UserError(
+            f"{examples} cannot be read ({reason_of(error)}); see whether their files are whole and their features as "
+            "the task says"
+        ) from error
 
 
 def make_feed(
@@ -152,6 +182,8 @@ def make_feed(
     temporal_patch: int = 1,
     shuffle: bool = True,
     repeat: bool = True,
+    vocabulary: str = "",
+    pack_images: bool = False,
 ) -> MixtureFeed:
     """A feed of one mixture for all devices that its batches are divided over.
 
@@ -163,18 +195,21 @@ def make_feed(
       text_length: tokens per text, the end of text included; longer captions are cut.
       converter: "tokenizer" for `video` uint8 [batch, frames, height, width, 3] and `frame_mask` bool [batch, frames];
         "transformer" for also `text_tokens` int32 [batch, text_length], `text_mask` bool [batch, text_length] and
-        `prefix_frames` int32 [batch].
+        `prefix_frames` int32 [batch]; "precomputed" for what `PrecomputedFeatureConverter` says, of a mixture that
+        `precomputed_mixture` made.
       seed: of the order, the windows and the wordings.
       sharding: of a batch's first axis over a mesh, see `phenaki_jax.training.sharding.batch_sharding`.
       data_dir: the folder of TFDS datasets.
       temporal_patch: examples are refused whose frames, or given ones, are not 1 + k times as many.
       shuffle: whether the order is random.
       repeat: whether the examples begin anew when they end.
+      vocabulary: of sentencepiece, a file; bytes where empty.
+      pack_images: whether as many images share a row of a batch as it has time steps; see `packing.pack_images`.
 
     Raises:
       UserError: the mixture, the split, the converter or the dataset is not there, or the batch cannot be divided.
     """
-    provider = _provider(mixture)
+    provider = provider_of(mixture)
     settings = FeedSettings(
         provider.name,
         split,
@@ -186,27 +221,16 @@ def make_feed(
         seed,
         shuffle=shuffle,
         repeat=repeat,
+        vocabulary=vocabulary,
+        pack_images=pack_images,
     )
-    if converter not in _CONVERTERS:
-        raise UserError(f"found converter {converter!r}, expected one of {', '.join(_CONVERTERS)}")
+    if converter not in CONVERTERS:
+        raise UserError(f"found converter {converter!r}, expected one of {', '.join(CONVERTERS)}")
     if split not in provider.splits:
         raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}")
     shard = _share_of_process(sharding, settings)
     dataset = _dataset(provider, settings, shard, os.fspath(data_dir))
     return MixtureFeed(dataset, settings, sharding, shard)
-
-
-def _provider(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqio.Task:
-    if not isinstance(mixture, str):
-        return mixture
-    register()
-    known = sorted({*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()})
-    if mixture not in known:
-        raise UserError(
-            f"found mixture {mixture!r}, expected one of {', '.join(known)}; "
-            "one of your own is known once the module that registers it is imported"
-        )
-    return seqio.get_mixture_or_task(mixture)
 
 
 def _share_of_process(sharding: NamedSharding, settings: FeedSettings) -> seqio.ShardInfo:
@@ -233,11 +257,29 @@ def _share_of_process(sharding: NamedSharding, settings: FeedSettings) -> seqio.
 def _dataset(
     provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shard: seqio.ShardInfo, data_dir: str
 ) -> tf.data.Dataset:
-    feature_converter = _CONVERTERS[settings.converter](
-        temporal_patch=settings.temporal_patch, apply_length_check=False
-    )
-    lengths = {"video": settings.frames, "text_tokens": settings.text_length, "prefix_frames": 1}
-    with _data_dir_of_seqio(data_dir), _without_repeated_errors(), _told_types(provider.name):
+    dataset = examples_of(provider, settings, shard, data_dir)
+    if settings.pack_images:
+        dataset = pack_images(dataset, settings.times)
+    dataset = dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+    options = tf.data.Options()
+    # So few cores are all used from the start, and letting go of a dataset that is tuned takes up to half a minute.
+    options.autotune.enabled = (os.cpu_count() or 1) > _CORES_USED_UNTUNED
+    return dataset.with_options(options)
+
+
+def examples_of(
+    provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shard: seqio.ShardInfo, data_dir: str
+) -> tf.data.Dataset:
+    """A share of the converted examples, neither packed nor batched."""
+    lengths = {
+        "video": settings.frames,
+        "video_tokens": settings.times,
+        **dict.fromkeys(("text", "text_tokens", "text_embeddings"), settings.text_length),
+        "prefix_frames": 1,
+    }
+    feature_converter = _converter(provider, settings)
+    wanted = {name: lengths[name] for name in feature_converter.TASK_FEATURES}
+    with data_dir_of_seqio(data_dir), _without_repeated_errors(), _told_features(provider.name):
         dataset = provider.get_dataset(
             sequence_length=lengths,
             split=settings.split,
@@ -248,30 +290,28 @@ def _dataset(
             try_in_mem_cache=False,
             trim_output_features=False,
         )
-        dataset = feature_converter(dataset, {name: lengths[name] for name in feature_converter.TASK_FEATURES})
-    dataset = dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
-    options = tf.data.Options()
-    # So few cores are all used from the start, and letting go of a dataset that is tuned takes up to half a minute.
-    options.autotune.enabled = (os.cpu_count() or 1) > _CORES_USED_UNTUNED
-    return dataset.with_options(options)
+        return feature_converter(dataset, wanted)
+
+
+def _converter(provider: seqio.Mixture | seqio.Task, settings: FeedSettings) -> seqio.FeatureConverter:
+    options: dict[str, Any] = {"temporal_patch": settings.temporal_patch, "apply_length_check": False}
+    if settings.converter == "precomputed":
+        return PrecomputedFeatureConverter(has_embeddings="text_embeddings" in provider.output_features, **options)
+    if settings.converter == "tokenizer":
+        return TokenizerFeatureConverter(**options)
+    return TransformerFeatureConverter(encode=text_encoder(settings.vocabulary), **options)
 
 
 @contextlib.contextmanager
-def _data_dir_of_seqio(data_dir: str) -> Iterator[None]:
-    before = seqio.LazyTfdsLoader().data_dir
-    seqio.set_tfds_data_dir_override(data_dir)
-    try:
-        yield
-    finally:
-        seqio.set_tfds_data_dir_override(before)
-
-
-@contextlib.contextmanager
-def _told_types(mixture: str) -> Iterator[None]:
-    """Tells in one line what seqio refuses for its type."""
+def _told_features(mixture: str) -> Iterator[None]:
+    """Tells in one line what seqio refuses of a task's features."""
     try:
         yield
     except ValueError as error:
+        if absent := _ABSENT.search(str(error)):
+            raise UserError(
+                f"the examples of {mixture} have no {absent[1]}, expected it: add it in the task"
+            ) from error
         if not (found := _WRONG_TYPE.search(str(error))):
             raise
         feature, kind, expected = found.groups()

@@ -8,9 +8,9 @@
 
 These are of 32 px; at 64 px their names end in "_64".
 
-Their output features are `video` uint8 [frames, size, size, 3], `text_tokens` int32 [length], ended, with the ids of
-`phenaki_jax.text.byte_tokenizer`, and `prefix_frames` int32 [1]: how many of the first frames are given, and the rest
-is what the caption tells. The lengths of `video` and `text_tokens` are those that the caller asks for.
+Their output features are `video` uint8 [frames, size, size, 3], as many frames as the caller asks for, `text`, the
+caption as a string, which the feature converter makes tokens of, and `prefix_frames` int32 [1]: how many of the first
+frames are given, and the rest is what the caption tells.
 
 The datasets are looked for where `seqio.set_tfds_data_dir_override` says.
 """
@@ -22,33 +22,27 @@ from collections.abc import Mapping, Sequence
 
 from phenaki_jax.data.moving_shapes import examples, world
 from phenaki_jax.data.moving_shapes.builder import SIZES, MovingShapes, feature_shapes
+from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
 
 OUTPUT_FEATURES = {
     "video": seqio.ContinuousFeature(dtype=tf.uint8, rank=4),
-    "text_tokens": seqio.Feature(vocabulary=seqio.ByteVocabulary(extra_ids=0), add_eos=True, dtype=tf.int32, rank=1),
+    "text": seqio.Feature(vocabulary=seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0),
     "prefix_frames": seqio.ContinuousFeature(dtype=tf.int32, rank=1),
 }
 VIDEO_RATE = 0.8
 # Of the tasks of any length: frames from one length to the next, as many as those of a later token of the models.
 LENGTH_STEP = 2
-SHUFFLE_BUFFER = 1024
 
 # A colour changes over the first frames of its segment; a window that begins later than this shows too little of it.
 LATEST_COLOR_CHANGE_OFFSET = 2
 
-_FILES_AT_ONCE = 4
-
 _Seed = tuple[tf.Tensor, tf.Tensor]
 
 
-class EncodedExamples(seqio.DataSource):
-    """The records of a `moving_shapes` dataset, unparsed: to shuffle and to checkpoint them costs little.
-
-    Seqio shuffles after preprocessing, which here would be decoded frames; this source shuffles by itself, over files
-    and then over records, anew in every epoch. It does not say how many examples there are, because seqio would keep
-    a small dataset in memory, in the order of the first epoch.
+class EncodedExamples(EncodedRecords):
+    """The records of a `moving_shapes` dataset, unparsed.
 
     Args:
       config: name of the dataset's configuration, such as "video_32".
@@ -56,20 +50,11 @@ class EncodedExamples(seqio.DataSource):
     """
 
     def __init__(self, config: str, *, shuffle_buffer: int = SHUFFLE_BUFFER) -> None:
-        super().__init__(splits=examples.SPLITS, performs_internal_shuffling=True, caching_permitted=False)
+        super().__init__(examples.SPLITS, shuffle_buffer=shuffle_buffer)
         self._config = config
-        self._shuffle_buffer = shuffle_buffer
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return True
 
     def list_shards(self, split: str) -> Sequence[str]:
-        """The files of a split.
-
-        Raises:
-          UserError: the dataset is not there.
-        """
+        """The files of a split; see `EncodedRecords.list_shards`."""
         dataset = f"{MovingShapes.name}/{self._config}:{MovingShapes.VERSION}"
         # A new loader each time: one remembers the first override of the data folder that it sees.
         data_dir = seqio.LazyTfdsLoader(dataset).data_dir
@@ -91,33 +76,6 @@ class EncodedExamples(seqio.DataSource):
                 "delete the folder and make the dataset again"
             )
         return files
-
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
-    ) -> tf.data.Dataset:
-        """One epoch of `{"record": string}`; with more hosts than files, hosts divide the records instead."""
-        files = self.list_shards(split)
-        shards = shard_info or seqio.ShardInfo(index=0, num_shards=1)
-        by_file = len(files) >= shards.num_shards
-        if by_file:
-            files = files[shards.index :: shards.num_shards]
-        dataset = tf.data.Dataset.from_tensor_slices(files)
-        if shuffle and by_file:
-            dataset = dataset.shuffle(len(files), seed=seed)
-        dataset = dataset.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
-        if not by_file:
-            dataset = dataset.shard(shards.num_shards, shards.index)
-        if shuffle:
-            dataset = dataset.shuffle(self._shuffle_buffer, seed=seed)
-        return dataset.map(lambda record: {"record": record})
 
 
 def video_text_task(
@@ -213,7 +171,6 @@ def _windows_of_clips(
     _check_window(lengths[-1], prefix_probability, prefix_frames)
     return _window_of_clip(
         dataset,
-        sequence_length=sequence_length,
         size=size,
         prefix_probability=prefix_probability,
         prefix_frames=prefix_frames,
@@ -226,7 +183,6 @@ def _windows_of_clips(
 def _window_of_clip(
     example: dict[str, tf.Tensor],
     seed: _Seed,
-    sequence_length: Mapping[str, int],
     *,
     size: int,
     prefix_probability: float,
@@ -258,21 +214,19 @@ def _window_of_clip(
     video = windows[0]() if len(windows) == 1 else tf.switch_case(length, windows)
     return {
         "video": video,
-        "text_tokens": _tokens(clip["captions"][segment], wording_lots, sequence_length["text_tokens"]),
+        "text": clip["captions"][segment][tf.argmax(wording_lots)],
         "prefix_frames": given[None],
     }
 
 
 @seqio.map_over_dataset(num_seeds=1)
 @tf.autograph.experimental.do_not_convert
-def _image(
-    example: dict[str, tf.Tensor], seed: _Seed, sequence_length: Mapping[str, int], *, size: int
-) -> dict[str, tf.Tensor]:
+def _image(example: dict[str, tf.Tensor], seed: _Seed, *, size: int) -> dict[str, tf.Tensor]:
     image = _parse(example["record"], kind="image")
     (wording_lots,) = _draw_lots(seed, [image["captions"].shape[1]])
     return {
         "video": _decode(image["frames"], 0, 1, size),
-        "text_tokens": _tokens(image["captions"][0], wording_lots, sequence_length["text_tokens"]),
+        "text": image["captions"][0][tf.argmax(wording_lots)],
         "prefix_frames": tf.constant([0]),
     }
 
@@ -331,13 +285,6 @@ def _decode(encoded: tf.Tensor, start: tf.Tensor | int, frames: int, size: int) 
     chosen = tf.unstack(encoded[start : start + frames], frames)
     video = tf.stack([tf.io.decode_png(frame, channels=3) for frame in chosen])
     return tf.ensure_shape(video, [frames, size, size, 3])
-
-
-def _tokens(wordings: tf.Tensor, lots: tf.Tensor, length: int) -> tf.Tensor:
-    """One of the wordings as ids with the end of text, at most `length` of them."""
-    vocabulary = OUTPUT_FEATURES["text_tokens"].vocabulary
-    ids = vocabulary.encode_tf(wordings[tf.argmax(lots)])
-    return tf.concat([ids[: length - 1], [vocabulary.eos_id]], axis=0)
 
 
 register()

@@ -4,6 +4,7 @@ model.json                     configuration, vocabulary, how to sample, what it
 tokenizer.safetensors          float32 parameters, named by their path in the module, joined by "/"
 transformer.safetensors        absent, with the next, where a tokenizer alone was exported
 text_encoder.safetensors
+sentencepiece.model            only of a frozen T5: its vocabulary
 critic.safetensors             only where the token critic is a network of its own
 """
 
@@ -31,10 +32,14 @@ from phenaki_jax.inference.parameters import parameter_shapes
 from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.inference.video_files import check_fps
 from phenaki_jax.inference.window import PhenakiConfig
+from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer, fingerprint_of
+from phenaki_jax.text.t5 import T5Config
 from phenaki_jax.tokenizer.config import CViViTConfig
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MODEL_FILE = "model.json"
+VOCABULARY_FILE = "sentencepiece.model"
+_BYTES = "bytes"
 TENSOR_FILES = {
     "tokenizer": "tokenizer.safetensors",
     "text": "text_encoder.safetensors",
@@ -84,7 +89,7 @@ def usual_metadata(config: PhenakiConfig | CViViTConfig, **known: Any) -> ModelM
 
 @dataclasses.dataclass(frozen=True)
 class _ModelFile:
-    """What model.json holds."""
+    """What model.json holds; `vocabulary` is a file's fingerprint, or "bytes"."""
 
     format: int
     phenaki_jax: str
@@ -101,11 +106,13 @@ class ExportedModel(NamedTuple):
       config: of all three models, or of the tokenizer where that was exported alone.
       params: float32 NumPy arrays of "tokenizer" and, for all models, "text", "transformer" and any "critic".
       metadata: what else is known.
+      vocabulary: file of a frozen text encoder's vocabulary; None for bytes.
     """
 
     config: PhenakiConfig | CViViTConfig
     params: dict[str, Any]
     metadata: ModelMetadata
+    vocabulary: Path | None
 
 
 def tokenizer_config(config: PhenakiConfig | CViViTConfig) -> CViViTConfig:
@@ -129,6 +136,7 @@ def export_model(
     config: PhenakiConfig | CViViTConfig,
     params: Mapping[str, Any],
     metadata: ModelMetadata | None = None,
+    vocabulary: str | Path | None = None,
 ) -> None:
     """Writes a model to a folder, which appears, or replaces an exported model, when it is complete.
 
@@ -137,6 +145,7 @@ def export_model(
       config: of all three models, or of a tokenizer alone.
       params: trees of arrays for "tokenizer" and, for all models, "text", "transformer" and "critic" if there is one.
       metadata: what else is known; `usual_metadata` where None.
+      vocabulary: file of a frozen text encoder's vocabulary, which is copied; None for bytes.
 
     Raises:
       UserError: the folder holds something else, cannot be written, or the parameters are not those of the config or
@@ -146,6 +155,7 @@ def export_model(
     metadata = metadata or usual_metadata(config)
     if isinstance(config, PhenakiConfig):
         metadata.check(config.tokenizer)
+    _check_vocabulary(config, vocabulary)
     check_export_folder(folder)
     tensors = {name: _flat(tree) for name, tree in params.items()}
     _check_tensors(tensors, config, {name: f"parameters of {name}" for name in TENSOR_FILES})
@@ -153,7 +163,9 @@ def export_model(
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.incomplete")
         try:
             unfinished.mkdir()
-            (unfinished / MODEL_FILE).write_text(_model_json(config, metadata))
+            (unfinished / MODEL_FILE).write_text(_model_json(config, metadata, vocabulary))
+            if vocabulary is not None:
+                shutil.copyfile(vocabulary, unfinished / VOCABULARY_FILE)
             for name, arrays in tensors.items():
                 try:
                     save_file(arrays, unfinished / TENSOR_FILES[name])
@@ -177,7 +189,7 @@ def check_export_folder(folder: str | Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a new name or an exported model; choose another name")
     held = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if foreign := sorted(held - {MODEL_FILE, *TENSOR_FILES.values()}):
+    if foreign := sorted(held - {MODEL_FILE, VOCABULARY_FILE, *TENSOR_FILES.values()}):
         raise UserError(
             f"{folder}: found {foreign[0]!r}, which is no part of an exported model, and will not delete it; "
             "choose another name"
@@ -192,28 +204,45 @@ def load_exported(folder: str | Path) -> ExportedModel:
         that are not finite.
     """
     folder = Path(folder)
-    config, metadata = _read_model_json(folder / MODEL_FILE)
+    config, metadata, fingerprint = _read_model_json(folder / MODEL_FILE)
+    vocabulary = None if fingerprint == _BYTES else folder / VOCABULARY_FILE
+    _check_vocabulary(config, vocabulary)
+    if vocabulary is not None and (found := fingerprint_of(vocabulary)) != fingerprint:
+        raise UserError(
+            f"{vocabulary}: found the vocabulary {found}, expected {fingerprint}, as {MODEL_FILE} says: copy or export "
+            "the model again"
+        )
     files = {name: folder / TENSOR_FILES[name] for name in parameter_shapes(config)}
     tensors = {name: _read_tensors(file) for name, file in files.items()}
     _check_tensors(tensors, config, {name: str(file) for name, file in files.items()})
     params = {name: unflatten_dict(arrays, sep="/") for name, arrays in tensors.items()}
-    return ExportedModel(config, params, metadata)
+    return ExportedModel(config, params, metadata, vocabulary)
 
 
-def _model_json(config: PhenakiConfig | CViViTConfig, metadata: ModelMetadata) -> str:
+def _check_vocabulary(config: PhenakiConfig | CViViTConfig, vocabulary: str | Path | None) -> None:
+    """Refuses a vocabulary that is not the text encoder's."""
+    text = config.text if isinstance(config, PhenakiConfig) else None
+    if isinstance(text, T5Config) != (vocabulary is not None):
+        found = "no vocabulary" if vocabulary is None else f"the vocabulary {vocabulary}"
+        raise UserError(f"found {found}, expected one with a T5, and with nothing else")
+    if isinstance(text, T5Config) and vocabulary is not None:
+        SentencePieceTokenizer(vocabulary, text.vocabulary_size)
+
+
+def _model_json(config: PhenakiConfig | CViViTConfig, metadata: ModelMetadata, vocabulary: str | Path | None) -> str:
     plain = dataclasses.asdict(config)
     content = _ModelFile(
         format=FORMAT_VERSION,
         phenaki_jax=__version__,
         config=plain if isinstance(config, PhenakiConfig) else {"tokenizer": plain},
         codebook_size=tokenizer_config(config).quantizer.codebook_size,
-        vocabulary="bytes",
+        vocabulary=_BYTES if vocabulary is None else fingerprint_of(vocabulary),
         metadata=metadata,
     )
     return json.dumps(dataclasses.asdict(content), indent=2) + "\n"
 
 
-def _read_model_json(file: Path) -> tuple[PhenakiConfig | CViViTConfig, ModelMetadata]:
+def _read_model_json(file: Path) -> tuple[PhenakiConfig | CViViTConfig, ModelMetadata, str]:
     if not file.is_file():
         raise UserError(
             f"found no {file.name} in {file.parent}, expected the folder of an exported model: "
@@ -237,11 +266,9 @@ def _read_model_json(file: Path) -> tuple[PhenakiConfig | CViViTConfig, ModelMet
             f"{file}: found codebook_size {content.codebook_size}, expected {codebook_size} as its tokenizer's "
             "quantizer says; the file was changed by hand: export the model again"
         )
-    if content.vocabulary != "bytes":
-        raise UserError(f"{file}: found vocabulary {content.vocabulary!r}, expected 'bytes'")
     if isinstance(config, PhenakiConfig):
         content.metadata.check(config.tokenizer)
-    return config, content.metadata
+    return config, content.metadata, content.vocabulary
 
 
 def _read_tensors(file: Path) -> dict[str, np.ndarray]:

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from phenaki_jax.inference.window import PhenakiConfig
+from phenaki_jax.inference.window import PhenakiConfig, text_module
 from phenaki_jax.layers.positions import grid_positions
-from phenaki_jax.text.encoder import TextEncoder
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.transformer.model import MaskedTransformer, Text
@@ -34,7 +33,7 @@ def init_params(config: PhenakiConfig | CViViTConfig, rng: PRNGKeyArray) -> dict
     if config.text is not None:
         text = jnp.zeros((1, config.text.length), jnp.int32)
         texts = Text(jnp.zeros((*text.shape, config.text.width)), text + 1, text > 0)
-        params["text"] = TextEncoder(config.text).init(text_rng, text, text == 0)["params"]
+        params["text"] = text_module(config.text).init(text_rng, text, text == 0)["params"]
     networks = {"transformer": (config.transformer, transformer_rng), "critic": (config.critic, critic_rng)}
     for name, (sizes, network_rng) in networks.items():
         if sizes is not None:

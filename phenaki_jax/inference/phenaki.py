@@ -22,6 +22,8 @@ from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, encode_text
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
+from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from phenaki_jax.text.tokenizer import Tokenizer
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.tokenizer.quantizers import check_tokens
@@ -40,12 +42,29 @@ class Phenaki:
       config: of all three models, or of a tokenizer, which cannot draw but reconstruct.
       params: trees of arrays for "tokenizer" and, for all three models, "text" and "transformer".
       metadata: how to sample, and what else is known.
+      vocabulary: file of a frozen text encoder's vocabulary; None for bytes.
+      truncate_prompts: whether prompts that are too long are cut, and not refused.
+
+    Raises:
+      UserError: the vocabulary is not the text encoder's.
     """
 
     def __init__(
-        self, config: PhenakiConfig | CViViTConfig, params: dict[str, Any], metadata: ModelMetadata | None = None
+        self,
+        config: PhenakiConfig | CViViTConfig,
+        params: dict[str, Any],
+        metadata: ModelMetadata | None = None,
+        vocabulary: str | Path | None = None,
+        *,
+        truncate_prompts: bool = False,
     ) -> None:
-        self.config = config
+        self.config, self._truncate_prompts = config, truncate_prompts
+        text = config.text if isinstance(config, PhenakiConfig) else None
+        self._text_tokenizer: Tokenizer = (
+            ByteTokenizer()
+            if vocabulary is None
+            else SentencePieceTokenizer(vocabulary, None if text is None else text.vocabulary_size)
+        )
         self.tokenizer = tokenizer_config(config)
         self.metadata = metadata or usual_metadata(config)
         self.params = jax.device_put(params)
@@ -53,13 +72,17 @@ class Phenaki:
         self._embedded: dict[str, tuple[Array, np.ndarray]] = {}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Phenaki:
+    def load(cls, folder: str | Path, *, truncate_prompts: bool = False) -> Phenaki:
         """Reads an exported model.
+
+        Args:
+          folder: that of the model.
+          truncate_prompts: whether prompts that are too long are cut, and not refused.
 
         Raises:
           UserError: see `load_exported`.
         """
-        return cls(*load_exported(folder))
+        return cls(*load_exported(folder), truncate_prompts=truncate_prompts)
 
     def generate(
         self,
@@ -170,7 +193,8 @@ class Phenaki:
                 "found prompts and a model without text, expected one trained on text; this one draws what follows "
                 "given frames: see Phenaki.draw_windows, with empty prompts"
             )
-        return ByteTokenizer().encode_batch(prompts, self.config.text.length)
+        length = self.config.text.length
+        return self._text_tokenizer.encode_batch(prompts, length, truncate=self._truncate_prompts)
 
     def _texts(self, prompts: Sequence[WindowPrompt], sampling: SamplingConfig) -> WindowTexts | None:
         """What the windows show, as embeddings; of two texts each where one of them is between two prompts."""

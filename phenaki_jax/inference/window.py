@@ -18,6 +18,7 @@ from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.layers.positions import grid_positions
 from phenaki_jax.text.encoder import TextEncoder, TextEncoderConfig
+from phenaki_jax.text.t5 import T5Config, T5Encoder
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.transformer.config import TransformerConfig
@@ -30,13 +31,14 @@ class PhenakiConfig:
 
     Attributes:
       tokenizer: sizes of the C-ViViT.
-      text: sizes of the text encoder; None for a model that draws without text, such as the prediction model.
+      text: sizes of the text encoder, one that is trained with the transformer or a frozen T5; None for a model that
+        draws without text, such as the prediction model.
       transformer: sizes of the masked transformer.
       critic: sizes of a token critic of its own; None for none, or for a transformer that is its own critic.
     """
 
     tokenizer: CViViTConfig
-    text: TextEncoderConfig | None
+    text: TextEncoderConfig | T5Config | None
     transformer: TransformerConfig
     critic: TransformerConfig | None = None
 
@@ -91,6 +93,11 @@ class PhenakiConfig:
         """(times, rows, columns) of one window."""
         return (self.tokenizer.times(self.tokenizer.frames), *self.tokenizer.grid())
 
+    @property
+    def has_frozen_text(self) -> bool:
+        """Whether the text encoder is a released one that is not trained."""
+        return isinstance(self.text, T5Config)
+
     def known_tokens(self, prefix_frames: Int[Array, " batch"]) -> Bool[Array, "batch length"]:
         """Which tokens of a window are those of its first frames, for 0 or 1 + k * temporal_patch of them."""
         times, rows, columns = self.token_shape
@@ -134,13 +141,21 @@ def encode_text(
 ) -> Float[Array, "batch text_length text_width"]:
     """Embeddings of texts by the text encoder of a model; `params` are its own.
 
+    Those of a frozen T5 are rounded to bfloat16, as they are stored where they are precomputed.
+
     Raises:
       ValueError: the model has no text encoder.
     """
     if config.text is None:
         raise ValueError("a model without a text encoder embeds no texts")
-    embeddings: Any = apply(TextEncoder(config.text, dtype), params, text_tokens, text_mask)
-    return embeddings
+    encoder = text_module(config.text, dtype)
+    embeddings: Any = apply(encoder, params, text_tokens, text_mask)
+    return embeddings.astype(jnp.bfloat16) if isinstance(encoder, T5Encoder) else embeddings
+
+
+def text_module(config: TextEncoderConfig | T5Config, dtype: DTypeLike = jnp.float32) -> TextEncoder | T5Encoder:
+    """The text encoder in these sizes."""
+    return T5Encoder(config, dtype) if isinstance(config, T5Config) else TextEncoder(config, dtype)
 
 
 def draw_tokens(

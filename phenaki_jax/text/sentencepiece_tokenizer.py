@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import sentencepiece
@@ -62,3 +63,17 @@ class SentencePieceTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without the end of text."""
         return self._processor.EncodeAsIds(text)
+
+
+def fingerprint_of(vocabulary: str | Path) -> str:
+    """What tells the vocabulary of a file from others; empty for bytes, which have none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if not vocabulary:
+        return ""
+    try:
+        return hashlib.sha256(Path(vocabulary).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{vocabulary} cannot be read ({reason_of(error)}), expected {_EXPECTED}") from error

@@ -154,6 +154,24 @@ class T5Encoder(nn.Module):
         return jnp.where(text_mask[..., None], encoded, jnp.zeros((), self.dtype))
 
 
+def t5_shapes(config: T5Config, dtype: DTypeLike = jnp.float32) -> dict[str, Any]:
+    """Shapes and types of an encoder's parameters, boxed with logical axis names.
+
+    Args:
+      config: its sizes.
+      dtype: of embedding and kernels; scales of norms and position biases are always float32.
+    """
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    boxed = jax.eval_shape(lambda: T5Encoder(config).init(jax.random.key(0), tokens, tokens == 0)["params"])
+
+    def typed(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        stays = any(getattr(key, "key", None) in ("scale", "position_bias") for key in path)
+        return leaf if stays else jax.ShapeDtypeStruct(leaf.shape, dtype)
+
+    shapes: dict[str, Any] = jax.tree_util.tree_map_with_path(typed, boxed)
+    return shapes
+
+
 def relative_buckets(length: int, buckets: int, longest_distance: int) -> Int[np.ndarray, "length length"]:
     """The bucket of each pair of positions: the first axis is what attends, the second what is attended to.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from jax.typing import DTypeLike
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.text.stored_arrays import AGAIN, Index, StoredArray, lifted, open_arrays, split, transposed
-from phenaki_jax.text.t5 import SIZES, T5Config, T5Encoder
+from phenaki_jax.text.t5 import SIZES, T5Config, t5_shapes
 
 Shardings = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
 
@@ -127,6 +128,11 @@ class _Encoder(NamedTuple):
     layout: _Layout
     arrays: dict[str, StoredArray]
 
+    def parts(self, parameter: str, shape: tuple[int, ...], head_width: int) -> list[StoredArray]:
+        """What a parameter of this shape is put together of, along its first axis."""
+        arrays = [self.arrays[name] for name in self.layout.stored(parameter, shape)]
+        return [self.layout.placed(parameter, array, head_width) for array in arrays]
+
 
 def load_t5(
     path: str | Path, config: T5Config, sharding: Shardings | None = None, dtype: DTypeLike = jnp.float32
@@ -150,23 +156,41 @@ def load_t5(
         encoder too few, too many, or with values that are no numbers.
     """
     encoder = _open(Path(path))
-    boxed = jax.eval_shape(lambda: _initial(config))
-    shapes = {name: leaf.shape for name, leaf in flatten_dict(nn.unbox(boxed), sep="/").items()}
-    _check(encoder, config, shapes)
+    boxed = t5_shapes(config, dtype)
+    leaves = flatten_dict(nn.unbox(boxed), sep="/")
+    _check(encoder, config, {name: leaf.shape for name, leaf in leaves.items()})
     places = sharding(boxed) if callable(sharding) else sharding
     flat_places = {} if places is None else flatten_dict(places, sep="/")
     params = {}
-    for parameter, shape in shapes.items():
-        stays_float32 = parameter.endswith(("scale", "position_bias"))
-        arrays = [encoder.arrays[name] for name in encoder.layout.stored(parameter, shape)]
-        parts = [encoder.layout.placed(parameter, array, config.head_width) for array in arrays]
-        read = functools.partial(_read, parts, shape, np.dtype(jnp.float32 if stays_float32 else dtype))
+    for parameter, leaf in leaves.items():
+        shape = leaf.shape
+        read = functools.partial(_read, encoder.parts(parameter, shape, config.head_width), shape, leaf.dtype)
         params[parameter] = (
             read((slice(None),) * len(shape))
             if places is None
             else jax.make_array_from_callback(shape, flat_places[parameter], _reading_once(read))
         )
     return unflatten_dict(params, sep="/")
+
+
+def check_t5(path: str | Path, config: T5Config) -> str:
+    """Refuses a checkpoint that `load_t5` would refuse for its arrays' shapes; reads next to nothing.
+
+    Returns:
+      A fingerprint, which tells encoders of one size from each other.
+
+    Raises:
+      UserError: see `load_t5`.
+    """
+    encoder = _open(Path(path))
+    shapes = {name: leaf.shape for name, leaf in flatten_dict(nn.unbox(t5_shapes(config)), sep="/").items()}
+    _check(encoder, config, shapes)
+    told = hashlib.sha256()
+    for parameter in ("final_norm/scale", "layers/attention_norm/scale", "layers/mlp_norm/scale"):
+        shape = shapes[parameter]
+        parts = encoder.parts(parameter, shape, config.head_width)
+        told.update(_read(parts, shape, np.dtype(np.float32), (slice(None),) * len(shape)).tobytes())
+    return told.hexdigest()[:16]
 
 
 def t5_config_of(path: str | Path) -> T5Config:
@@ -183,11 +207,6 @@ def t5_config_of(path: str | Path) -> T5Config:
     if config is None:
         raise UserError(f"{path}: found a part of a T5 encoder, expected a whole one; {AGAIN}")
     return config
-
-
-def _initial(config: T5Config) -> Any:
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    return T5Encoder(config).init(jax.random.key(0), tokens, tokens == 0)["params"]
 
 
 def _read(parts: list[StoredArray], shape: tuple[int, ...], dtype: np.dtype, index: Index) -> np.ndarray:

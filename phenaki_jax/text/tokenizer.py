@@ -68,6 +68,6 @@ class Tokenizer(abc.ABC):
         if len(ids) + 1 > length and not truncate:
             raise UserError(
                 f"found a prompt of {len(ids) + 1} tokens (its {self.unit}s and the end of text), expected at most "
-                f"{length}: shorten {text[:40]!r}{'...' if len(text) > 40 else ''}"
+                f"{length}: shorten {text[:40]!r}{'...' if len(text) > 40 else ''}, or have prompts truncated"
             )
         return [*ids[: length - 1], EOS_ID]

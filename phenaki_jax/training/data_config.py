@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from phenaki_jax.data.alternation import AlternatingFeed
 from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
+from phenaki_jax.data.precomputed import precomputed_mixture
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.sharding import batch_sharding
@@ -38,15 +39,18 @@ class ResolutionConfig:
         if not 0 < self.rate <= 1:
             raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
 
-    def feed(self, learner: Learner, mesh: Mesh, data_dir: str, seed: int, *, train: bool) -> MixtureFeed:
+    def feed(self, learner: Learner, mesh: Mesh, data: DataConfig, seed: int, *, train: bool) -> MixtureFeed:
         """The feed of training examples, endless and shuffled, or of test examples, in order and once.
 
         Raises:
           UserError: there is no such mixture, or its videos have other frames.
         """
+        mixture, split = (self.mixture, "train") if train else (self.eval_mixture, "test")
+        if learner.precomputed:
+            learner.check_data(mixture, self.frame_size)
         feed = make_feed(
-            mixture=self.mixture if train else self.eval_mixture,
-            split="train" if train else "test",
+            mixture=precomputed_mixture(learner.precomputed, mixture, split) if learner.precomputed else mixture,
+            split=split,
             batch_size=self.batch_size,
             frames=learner.frames,
             temporal_patch=learner.temporal_patch,
@@ -54,9 +58,11 @@ class ResolutionConfig:
             converter=learner.converter,
             seed=seed,
             sharding=batch_sharding(mesh),
-            data_dir=data_dir,
+            data_dir=data.data_dir,
             shuffle=train,
             repeat=train,
+            vocabulary=learner.vocabulary,
+            pack_images=data.pack_images,
         )
         _check_videos(feed, (learner.frames, self.frame_size, self.frame_size, 3))
         return feed
@@ -73,6 +79,8 @@ class DataConfig:
       batch_size: examples of a step, over all devices.
       resolutions: what else is trained on, at other frame sizes. Each takes its rate of the steps, and `mixture` the
         rest. Metrics of their evaluations end in the size, as in "loss_64px".
+      pack_images: whether as many images share a row of a batch as a video has time steps, each seen by itself alone.
+        Rows are counted then, not examples.
     """
 
     mixture: str
@@ -80,6 +88,7 @@ class DataConfig:
     data_dir: str
     batch_size: int
     resolutions: tuple[ResolutionConfig, ...] = ()
+    pack_images: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -97,12 +106,11 @@ class DataConfig:
         Raises:
           UserError: a mixture that is not there, or whose videos are not what is said of it.
         """
-        sizes = self._sizes(learner)
+        sizes = self.sizes(learner)
+        if self.pack_images and learner.converter == "tokenizer":
+            raise UserError("found pack_images in a tokenizer's training, expected it with a transformer: leave it out")
         # Each with a seed of its own: what is drawn at several sizes would come in the same order at each.
-        feeds = [
-            size.feed(learner, mesh, self.data_dir, (seed + index) % 2**31, train=True)
-            for index, size in enumerate(sizes)
-        ]
+        feeds = [size.feed(learner, mesh, self, (seed + index) % 2**31, train=True) for index, size in enumerate(sizes)]
         return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
 
     def eval_feeds(self, learner: Learner, mesh: Mesh, seed: int) -> dict[str, MixtureFeed]:
@@ -111,11 +119,16 @@ class DataConfig:
         Raises:
           UserError: as `train_feed`.
         """
-        first, *others = self._sizes(learner)
+        first, *others = self.sizes(learner)
         named = {"": first, **{f"_{size.frame_size}px": size for size in others if size.eval_mixture}}
-        return {ending: size.feed(learner, mesh, self.data_dir, seed, train=False) for ending, size in named.items()}
+        return {ending: size.feed(learner, mesh, self, seed, train=False) for ending, size in named.items()}
 
-    def _sizes(self, learner: Learner) -> list[ResolutionConfig]:
+    def sizes(self, learner: Learner) -> list[ResolutionConfig]:
+        """All that is trained on, that of the learner's own frame size first.
+
+        Raises:
+          UserError: two of them have one frame size.
+        """
         rate = 1.0 - sum(each.rate for each in self.resolutions)
         own = ResolutionConfig(self.mixture, learner.frame_size, rate, self.batch_size, self.eval_mixture)
         sizes = [own, *self.resolutions]
@@ -129,6 +142,8 @@ class DataConfig:
 
 
 def _check_videos(feed: MixtureFeed, wanted: tuple[int, int, int, int]) -> None:
+    if "video" not in feed.batch_spec:
+        return
     found = feed.batch_spec["video"]
     if found.shape[1:] != wanted or found.dtype != np.uint8:
         raise UserError(

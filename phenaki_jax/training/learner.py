@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import optax
 from clu import metrics
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
@@ -63,6 +64,12 @@ class Settled(NamedTuple):
     anew: Any
 
 
+def placed(spec: Any, arrays: Any) -> Any:
+    """The arrays of a spec's names, laid out as its shardings say."""
+    wanted = {name: arrays[name] for name in spec}
+    return jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec, wanted)
+
+
 def check_dtype(dtype: str) -> None:
     """Refuses types that nothing is trained in.
 
@@ -75,19 +82,27 @@ def check_dtype(dtype: str) -> None:
 
 @runtime_checkable
 class Learner(Protocol):
-    """Pure functions of one kind of training; all but `load_frozen` are jittable."""
+    """Pure functions of one kind of training; all that take no files are jittable."""
 
-    converter: str
-    """Which batches it wants of a feed: "tokenizer" or "transformer"."""
+    @property
+    def converter(self) -> str:
+        """Which batches it wants of a feed, see `data.feed.CONVERTERS`."""
 
-    progress_metrics: tuple[str, ...]
-    """The metrics that a person watches while it trains."""
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """The metrics that a person watches while it trains."""
 
-    averaged: tuple[str, ...]
-    """The top names of parameters that are used after training, where averages over the steps may stand in for them."""
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The top names of parameters used after training, where averages over the steps may stand in for them."""
 
-    keeps_frozen: bool
-    """Whether the frozen parameters are part of the model, and of checkpoints; if not, each run reads them anew."""
+    @property
+    def kept_frozen(self) -> tuple[str, ...]:
+        """The top names of frozen parameters that checkpoints hold; each run reads the others anew."""
+
+    @property
+    def precomputed(self) -> str:
+        """The folder of tokens and embeddings that stand in for the frames and texts of mixtures; empty for none."""
 
     @property
     def frames(self) -> int:
@@ -105,6 +120,10 @@ class Learner(Protocol):
     def text_length(self) -> int:
         """Tokens of a text."""
 
+    @property
+    def vocabulary(self) -> str:
+        """The file of the text encoder's vocabulary; empty for bytes."""
+
     def check_steps(self, steps: int) -> None:
         """Raises a UserError where a training of so many steps would never come to what it is set to do."""
 
@@ -118,10 +137,23 @@ class Learner(Protocol):
         """What runs along with the parameters without a gradient, at step 0, by the top name it belongs to."""
 
     def frozen_spec(self) -> Any:
-        """Shapes of the frozen parameters."""
+        """Shapes of the frozen parameters, boxed with logical axis names where they may be divided over devices."""
 
-    def load_frozen(self) -> Any:
-        """The frozen parameters, read from where they were trained."""
+    def load_frozen(self, spec: Any) -> Any:
+        """The frozen parameters of a spec, read from where they were trained.
+
+        Args:
+          spec: shapes, with shardings, of some top names of the unboxed `frozen_spec`.
+        """
+
+    def check_files(self) -> None:
+        """Raises a UserError where `load_frozen` would not find what it reads."""
+
+    def check_data(self, mixture: str, frame_size: int) -> None:
+        """Raises a UserError where precomputed data of a mixture is not what it can be trained on."""
+
+    def check_frozen(self, frozen: Any) -> None:
+        """Raises a UserError where the data was precomputed with other frozen parameters."""
 
     def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
         """The kind of the optimizer of each network, which the state of `transform` depends on."""

@@ -129,8 +129,8 @@ def train(
         with contextlib.ExitStack() as refused:
             refused.callback(checkpoints.close)
             state, changed = checkpoints.restore(state_lib.without_frozen(learner, spec), feed, description)
-            if not learner.keeps_frozen:
-                state = state.replace(frozen=state_lib.load_frozen(learner, spec))
+            state = state_lib.with_frozen(learner, state, spec)
+            learner.check_frozen(state.frozen)
             if (found := int(state.step)) > schedule.steps:
                 raise UserError(
                     f"the checkpoint in {workdir} is of step {found}, expected at most {schedule.steps}, the steps of "
@@ -141,6 +141,7 @@ def train(
         begin = functools.partial(read_parameters_that_fit, initial_workdir, learner.describe(), average=False)
         begun = begin() if initial_workdir else None
         state = state_lib.initial_state(learner, transform, seed, spec, begun)
+        learner.check_frozen(state.frozen)
         checkpoints = Checkpoints(workdir)
 
     options = compiler_options(mesh)

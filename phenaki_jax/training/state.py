@@ -110,7 +110,7 @@ def state_spec(
         params=placed,
         average={name: placed[name] for name in learner.averaged} if config.average_decay else {},
         statistics=jax.tree.map(lambda leaf: place(leaf, whole), jax.eval_shape(learner.initial_statistics)),
-        frozen=jax.tree.map(lambda leaf: place(leaf, whole), learner.frozen_spec()),
+        frozen=frozen_spec(learner, mesh, rules),
         optimizer=jax.tree.map(place, optimizer, sharding.shardings_like(optimizer, shardings, whole)),
         seed=scalar,
     )
@@ -118,16 +118,26 @@ def state_spec(
 
 def without_frozen(learner: Learner, state: TrainState) -> TrainState:
     """What a checkpoint holds of a state, or of a state's spec."""
-    return state if learner.keeps_frozen else state.replace(frozen={})
+    return state.replace(frozen={name: state.frozen[name] for name in learner.kept_frozen})
 
 
-def load_frozen(learner: Learner, spec: TrainState) -> Any:
-    """The frozen parameters, from where they were trained, laid out as the spec says.
+def with_frozen(learner: Learner, state: TrainState, spec: TrainState) -> TrainState:
+    """A state with all its frozen parameters; those it lacks come from where they were trained.
 
     Raises:
       UserError: see `Learner.load_frozen`.
     """
-    return jax.tree.map(lambda leaf, array: jax.device_put(array, leaf.sharding), spec.frozen, learner.load_frozen())
+    lacking = {name: tree for name, tree in spec.frozen.items() if name not in state.frozen}
+    return state.replace(frozen={**state.frozen, **learner.load_frozen(lacking)})
+
+
+def frozen_spec(learner: Learner, mesh: Mesh, rules: str) -> Any:
+    """Shapes, types and shardings of the frozen parameters."""
+    boxed = learner.frozen_spec()
+    places = sharding.parameter_shardings(boxed, mesh, rules)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), nn.unbox(boxed), places
+    )
 
 
 def initial_state(
@@ -146,8 +156,9 @@ def initial_state(
     Raises:
       UserError: what is begun with was trained over other frozen parameters than the learner's.
     """
-    frozen = load_frozen(learner, spec)
-    if begun is not None and learner.keeps_frozen and not _equal(begun["frozen"], frozen):
+    frozen = learner.load_frozen(spec.frozen)
+    kept = {name: frozen[name] for name in learner.kept_frozen}
+    if begun is not None and kept and not _equal(begun["frozen"], kept):
         raise UserError(
             "the training to begin with stands on another tokenizer than this one, whose codes mean something else; "
             "name the tokenizer it was trained over, or another initial_workdir"

@@ -27,7 +27,7 @@ from phenaki_jax.tokenizer.objective import ObjectiveConfig, pixel_errors
 from phenaki_jax.tokenizer.perceptual import PerceptualConfig
 from phenaki_jax.tokenizer.quantizers import Quantized
 from phenaki_jax.training import tokenizer_health
-from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype
+from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
 
 _Video = Float[Array, "batch frames height width 3"]
@@ -54,7 +54,9 @@ class TokenizerLearner:
     dtype: str = "float32"
 
     converter = "tokenizer"
-    keeps_frozen = False
+    kept_frozen = ()
+    precomputed = ""
+    vocabulary = ""
     progress_metrics = ("loss", "psnr", "codebook_usage")
     averaged = ("tokenizer",)
 
@@ -142,13 +144,23 @@ class TokenizerLearner:
         """Shapes of the perceptual networks."""
         return perceptual_lib.network_shapes(self.perceptual)
 
-    def load_frozen(self) -> Any:
+    def load_frozen(self, spec: Any) -> Any:
         """The perceptual networks.
 
         Raises:
           UserError: a file is missing or not what is expected.
         """
-        return perceptual_lib.load_networks(self.perceptual)
+        return placed(spec, perceptual_lib.load_networks(self.perceptual))
+
+    def check_files(self) -> None:
+        """Refuses files that are missing or not what is expected."""
+        perceptual_lib.load_networks(self.perceptual)
+
+    def check_data(self, mixture: str, frame_size: int) -> None:
+        """Nothing is precomputed."""
+
+    def check_frozen(self, frozen: Any) -> None:
+        """Nothing is precomputed."""
 
     def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
         """That of the tokenizer and, where there is one, of the discriminator."""

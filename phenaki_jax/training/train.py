@@ -28,22 +28,32 @@ def run(
     Raises:
       UserError: a file or a name in it that does not exist, or settings that do not fit.
     """
+    settings = settings_of(gin_files, gin_bindings)
+    if dry_run:
+        loop.check_settings(**settings)
+        _describe(settings)
+        # The files that it stands on, whose absence is told after the rest.
+        settings["learner"].check_files()
+        return {}
+    return loop.train(**settings, workdir=workdir, configuration=gin.config_str(max_line_length=120))
+
+
+def settings_of(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> dict[str, Any]:
+    """What run files and bindings say of a training: arguments of `loop.train`.
+
+    Raises:
+      UserError: see `run`.
+    """
     configure(gin_files, gin_bindings)
     try:
-        settings = gin.get_bindings(loop.train)
+        settings: dict[str, Any] = gin.get_bindings(loop.train)
     except (UserError, TypeError) as error:
         # Gin adds to an error in whose call it came up.
         said, _, where = " ".join(str(error).split()).partition(" In call to configurable ")
         if isinstance(error, TypeError):
             said = f"gin configuration: found a value of a wrong type ({said}) in {where}; see the run file"
         raise UserError(said) from error
-    if dry_run:
-        loop.check_settings(**settings)
-        _describe(settings)
-        # The files that it stands on, whose absence is told after the rest.
-        settings["learner"].load_frozen()
-        return {}
-    return loop.train(**settings, workdir=workdir, configuration=gin.config_str(max_line_length=120))
+    return settings
 
 
 def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import optax
 from clu import metrics
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
+from phenaki_jax.data.precomputed import Precomputed
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation.metrics import Ratio
 from phenaki_jax.inference.decoding import SamplingConfig
@@ -18,10 +20,14 @@ from phenaki_jax.inference.window import PhenakiConfig, encode_text, generate_wi
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.layers.positions import grid_positions
+from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer, fingerprint_of
+from phenaki_jax.text.t5 import T5Config, t5_shapes
+from phenaki_jax.text.t5_checkpoints import check_t5, load_t5
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
-from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype
+from phenaki_jax.training.fingerprint import fingerprint
+from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.transformer.factors import join_codes
@@ -103,6 +109,10 @@ class TransformerLearner:
     Attributes:
       model: the tokenizer (frozen), the text encoder and the transformer.
       tokenizer_workdir: folder of the tokenizer's training.
+      text_checkpoint: of a frozen text encoder, what `load_t5` reads; empty for one that is trained, or none.
+      text_vocabulary: its `sentencepiece.model` or `spiece.model`; empty for bytes.
+      precomputed: folder that `phenaki precompute` wrote, whose tokens stand in for the frames of the mixtures and, of
+        a frozen text encoder, whose embeddings for texts; empty for none.
       null_text_rate: share of examples whose text is replaced by the null text (Phenaki drops 10 %).
       schedule: how many tokens are masked, see `transformer.masking.masked_share`.
       tube_share: share of examples masked in the same places at all times, see `random_mask`; Phenaki names none.
@@ -117,6 +127,9 @@ class TransformerLearner:
 
     model: PhenakiConfig
     tokenizer_workdir: str
+    text_checkpoint: str = ""
+    text_vocabulary: str = ""
+    precomputed: str = ""
     null_text_rate: float = 0.1
     schedule: str = "cosine"
     tube_share: float = 0.0
@@ -127,8 +140,7 @@ class TransformerLearner:
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     dtype: str = "float32"
 
-    converter = "transformer"
-    keeps_frozen = True
+    kept_frozen = ("tokenizer",)
     progress_metrics = ("loss", "accuracy")
 
     def __post_init__(self) -> None:
@@ -148,12 +160,41 @@ class TransformerLearner:
                 raise UserError(f"the weight {name} {getattr(self, name)} must be at least 0")
         check_schedule(self.schedule)
         check_dtype(self.dtype)
+        self._check_text()
+
+    def _check_text(self) -> None:
+        files = {"text_checkpoint": self.text_checkpoint, "text_vocabulary": self.text_vocabulary}
+        if not self.model.has_frozen_text:
+            if found := [name for name, file in files.items() if file]:
+                raise UserError(
+                    f"found {found[0]} {files[found[0]]} without a T5: set PhenakiConfig.text to a T5Config, or leave "
+                    f"{found[0]} empty"
+                )
+        elif not self.precomputed and (absent := [name for name, file in files.items() if not file]):
+            raise UserError(
+                f"found a T5 without {absent[0]}: set it to a file or folder of the released encoder, as docs/text.md "
+                "tells, or train from precomputed embeddings"
+            )
+
+    @property
+    def converter(self) -> str:
+        """Frames and texts, or what was computed of them."""
+        return "precomputed" if self.precomputed else "transformer"
+
+    @property
+    def vocabulary(self) -> str:
+        """The file of the text encoder's vocabulary; empty for bytes."""
+        return self.text_vocabulary
 
     @property
     def averaged(self) -> tuple[str, ...]:
         """All networks that are trained."""
-        there = {"text": self.model.text, "transformer": self.model.transformer, "critic": self.model.critic}
-        return tuple(name for name, config in there.items() if config is not None)
+        there = {
+            "text": self.model.text is not None and not self.model.has_frozen_text,
+            "transformer": True,
+            "critic": self.model.critic is not None,
+        }
+        return tuple(name for name, is_trained in there.items() if is_trained)
 
     @property
     def frames(self) -> int:
@@ -179,25 +220,98 @@ class TransformerLearner:
         """Any number will do."""
 
     def describe(self) -> dict[str, Any]:
-        """The configurations of the three models, and how one samples from them, as JSON."""
+        """The configurations of the three models, and how one samples from them, as JSON.
+
+        Raises:
+          UserError: the files of a frozen text encoder are not what is expected.
+        """
         sampling = dataclasses.asdict(self.sampling)
-        return {"kind": "transformer", **dataclasses.asdict(self.model), "sampling": sampling}
+        found = {"kind": "transformer", **dataclasses.asdict(self.model), "sampling": sampling}
+        if isinstance(self.model.text, T5Config):
+            info = Precomputed.read(self.precomputed) if self.precomputed else None
+            found["text_encoder"] = info.text_encoder if info else check_t5(self.text_checkpoint, self.model.text)
+            files = {"checkpoint": self.text_checkpoint, "vocabulary": self.text_vocabulary}
+            found["text_files"] = {name: str(Path(file).absolute()) if file else "" for name, file in files.items()}
+        return found
 
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
         params = init_params(self.model, rng)
-        return {name: tree for name, tree in params.items() if name != "tokenizer"}
+        return {name: params[name] for name in self.averaged}
 
     def frozen_spec(self) -> Any:
-        """Shapes of the tokenizer's parameters."""
-        return parameter_shapes(self.model.tokenizer)
+        """Shapes of the tokenizer's parameters, and of a frozen text encoder's where texts are not precomputed."""
+        spec = parameter_shapes(self.model.tokenizer)
+        if isinstance(self.model.text, T5Config) and not self.precomputed:
+            spec["text"] = t5_shapes(self.model.text, jnp.dtype(self.dtype))
+        return spec
 
-    def load_frozen(self) -> Any:
-        """The tokenizer's parameters, from the last checkpoint of its training.
+    def load_frozen(self, spec: Any) -> Any:
+        """The tokenizer's parameters, from the last checkpoint of its training, and a released text encoder's.
 
         Raises:
-          UserError: there is no checkpoint, or it is of a tokenizer with another configuration.
+          UserError: there is no checkpoint, or it is of another configuration.
         """
+        found = {}
+        if "tokenizer" in spec:
+            found = placed({"tokenizer": spec["tokenizer"]}, self._read_tokenizer())
+        if "text" in spec and isinstance(self.model.text, T5Config):
+            places = jax.tree.map(lambda leaf: leaf.sharding, spec["text"])
+            found["text"] = load_t5(self.text_checkpoint, self.model.text, places, jnp.dtype(self.dtype))
+        return found
+
+    def check_files(self) -> None:
+        """Refuses a tokenizer's training and a text encoder's files that are not what is expected."""
+        frozen = self._read_tokenizer()
+        self.describe()
+        if self.text_vocabulary and isinstance(self.model.text, T5Config):
+            SentencePieceTokenizer(self.text_vocabulary, self.model.text.vocabulary_size)
+        self.check_frozen(frozen)
+
+    def check_data(self, mixture: str, frame_size: int) -> None:
+        """Refuses precomputed data of other sizes than the models'.
+
+        Raises:
+          UserError: names the first that differs.
+        """
+        info = Precomputed.read(self.precomputed)
+        side = frame_size // self.model.tokenizer.patch
+        width = self.model.text.width if self.model.has_frozen_text and self.model.text is not None else 0
+        vocabulary = fingerprint_of(self.text_vocabulary) if self.text_vocabulary or not width else info.vocabulary
+        wanted = {
+            "frames": self.frames,
+            "temporal_patch": self.temporal_patch,
+            "codebook_size": self.model.transformer.codebook_size,
+            "text_length": self.text_length,
+            "text_width": width,
+            "vocabulary": vocabulary,
+        }
+        found = {name: getattr(info, name) for name in wanted}
+        for task in info.mixtures.get(mixture, {}):
+            wanted[f"grid of {task}"], found[f"grid of {task}"] = [side, side], list(info.grids[task])
+        if differing := [name for name in wanted if found[name] != wanted[name]]:
+            name = differing[0]
+            raise UserError(
+                f"the precomputed data in {self.precomputed} has {name} {found[name]}, expected {wanted[name]}, this "
+                "training's: precompute with its run file, or train as it was precomputed"
+            )
+
+    def check_frozen(self, frozen: Any) -> None:
+        """Refuses data that was precomputed with another tokenizer.
+
+        Raises:
+          UserError: the fingerprints of both.
+        """
+        if not self.precomputed:
+            return
+        found, wanted = Precomputed.read(self.precomputed).tokenizer, fingerprint(frozen["tokenizer"])
+        if found != wanted:
+            raise UserError(
+                f"the precomputed tokens in {self.precomputed} are of tokenizer {found}, expected {wanted}, that of "
+                f"{self.tokenizer_workdir}: precompute again into another folder, or name the tokenizer that made them"
+            )
+
+    def _read_tokenizer(self) -> dict[str, Any]:
         wanted = TokenizerLearner(self.model.tokenizer).describe()
         read = checkpoints.read_parameters_that_fit(self.tokenizer_workdir, wanted)
         trained = checkpoints.read_description(self.tokenizer_workdir)["tokenizer"]["frames"]
@@ -269,13 +383,15 @@ class TransformerLearner:
 
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
         """Clips of the batch's captions, drawn from nothing."""
-        texts, mask = batch["text_tokens"][:8], batch["text_mask"][:8]
-        side = self.model.tokenizer.frame_size
-        nothing = jnp.zeros((texts.shape[0], 0, side, side, 3), jnp.uint8)
+        side, rows = self.model.tokenizer.frame_size, min(8, len(next(iter(batch.values()))))
+        nothing = jnp.zeros((rows, 0, side, side, 3), jnp.uint8)
         shown = None
         if self.model.text is not None:
-            shown = single_texts(encode_text(self.model, params["text"], texts, mask), mask)
-        rngs = jax.random.split(rng, len(texts))
+            few = {name: array[:rows] for name, array in batch.items()}
+            # Of a row of several texts the first, which its first tokens are.
+            embeddings, segment_ids = (array[:, : self.text_length] for array in self._texts(params | frozen, few))
+            shown = single_texts(embeddings, segment_ids == 1)
+        rngs = jax.random.split(rng, rows)
         return {"sample": generate_window(self.model, self.sampling, params | frozen, shown, nothing, rngs)}
 
     def _loss(
@@ -335,7 +451,7 @@ class TransformerLearner:
 
     def _rows(self, params: Any, frozen: Any, batch: Batch) -> _Rows:
         """Tokens and embeddings of a batch, computed where they do not come with it."""
-        embeddings, text_segment_ids = (None, None) if self.model.text is None else self._texts(params, batch)
+        embeddings, text_segment_ids = (None, None) if self.model.text is None else self._texts(params | frozen, batch)
         places = math.prod(self.model.tokenizer.grid())
         if "video_tokens" in batch:
             tokens, positions, segment_ids = (

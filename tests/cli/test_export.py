@@ -17,7 +17,7 @@ def test_a_transformers_training_becomes_a_whole_model(
     transformer_workdir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     assert main(["export", "--workdir", str(transformer_workdir), "--out", str(tmp_path / "model")]) == 0
-    config, params, metadata = load_exported(tmp_path / "model")
+    config, params, metadata, _ = load_exported(tmp_path / "model")
     assert config == tiny_config()
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
     assert metadata.trained_on == {
@@ -32,7 +32,7 @@ def test_a_transformers_training_becomes_a_whole_model(
 
 def test_a_tokenizers_training_becomes_a_tokenizer(tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert main(["export", "--workdir", str(tokenizer_workdir), "--out", str(tmp_path / "model"), "--step", "7"]) == 0
-    config, params, _ = load_exported(tmp_path / "model")
+    config, params, _, _ = load_exported(tmp_path / "model")
     assert config == tiny_config().tokenizer
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
 

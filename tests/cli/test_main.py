@@ -117,7 +117,7 @@ def test_interruptions_and_full_disks_are_told_in_one_line(
 
 
 def test_a_bug_keeps_its_traceback(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Phenaki, "load", failing)

@@ -7,7 +7,7 @@ from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFe
 from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
 from phenaki_jax.errors import UserError
 
-LENGTHS = {"video": 5, "text_tokens": 6, "prefix_frames": 1}
+LENGTHS = {"video": 5, "text": 6, "prefix_frames": 1}
 
 
 def task_examples(frames: int) -> tf.data.Dataset:
@@ -15,7 +15,7 @@ def task_examples(frames: int) -> tf.data.Dataset:
     pixels = np.arange(1, frames + 1, dtype=np.uint8)[:, None, None, None]
     example = {
         "video": np.broadcast_to(pixels, (frames, 2, 2, 3)),
-        "text_tokens": np.array([7, 8, 1], np.int32),
+        "text": b"ab",
         "prefix_frames": np.array([3], np.int32),
     }
     return tf.data.Dataset.from_tensors(example)
@@ -39,7 +39,7 @@ def test_videos_are_padded_in_time_and_the_mask_says_where(frames: int) -> None:
 
 def test_transformer_features_have_text_with_its_mask_and_a_number_of_given_frames() -> None:
     converted = convert(TransformerFeatureConverter(), 4)
-    np.testing.assert_array_equal(converted["text_tokens"], [7, 8, 1, 0, 0, 0])
+    np.testing.assert_array_equal(converted["text_tokens"], [100, 101, 1, 0, 0, 0])
     np.testing.assert_array_equal(converted["text_mask"], [True, True, True, False, False, False])
     np.testing.assert_array_equal(converted["frame_mask"], [True, True, True, True, False])
     assert converted["prefix_frames"].shape == ()
@@ -72,7 +72,8 @@ def test_a_video_longer_than_the_model_is_refused_not_cut() -> None:
     with pytest.raises(UserError, match="found videos of 7 frames, expected at most the model's 5"):
         convert(TokenizerFeatureConverter(), 7)
     (example,) = task_examples(7)
-    signature = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in example.items()}
+    signature = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in example.items()}
+    signature["video"] = tf.TensorSpec((None, 2, 2, 3), tf.uint8)
     of_any_length = tf.data.Dataset.from_generator(lambda: [example], output_signature=signature)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"videos of. .7. .frames, expected at most 5"):
         list(TokenizerFeatureConverter(apply_length_check=False)(of_any_length.map(_video_alone), {"video": 5}))
@@ -99,8 +100,8 @@ def test_lengths_that_leave_a_time_step_in_part_are_refused() -> None:
         convert(TransformerFeatureConverter(temporal_patch=4), 5)
 
 
-def test_a_longer_text_is_cut() -> None:
-    examples = task_examples(5).map(lambda example: {**example, "text_tokens": tf.range(2, 12)})
+def test_a_longer_text_is_cut_and_ended() -> None:
+    examples = task_examples(5).map(lambda example: {**example, "text": "abcdefgh"})
     (converted,) = tfds.as_numpy(TransformerFeatureConverter(apply_length_check=False)(examples, LENGTHS))
-    np.testing.assert_array_equal(converted["text_tokens"], [2, 3, 4, 5, 6, 7])
+    np.testing.assert_array_equal(converted["text_tokens"], [100, 101, 102, 103, 104, 1])
     assert converted["text_mask"].all()

@@ -16,11 +16,9 @@ from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.data.moving_shapes.examples import ExampleSet, example_scene
 from phenaki_jax.data.tensorflow_stack import seqio, tfds
 from phenaki_jax.errors import UserError
-from phenaki_jax.text.byte_tokenizer import FIRST_BYTE_ID
-from phenaki_jax.text.tokenizer import EOS_ID
 from tests.data.conftest import SmallDataset
 
-LENGTHS = {"video": 11, "text_tokens": 64, "prefix_frames": 1}
+LENGTHS = {"video": 11, "prefix_frames": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +61,6 @@ def read(task: seqio.Task, *, epochs: int = 1, **options: object) -> list[dict[s
     return list(tfds.as_numpy(task.get_dataset(LENGTHS, num_epochs=epochs, **{"seed": 0, **options})))
 
 
-def text(tokens: np.ndarray) -> str:
-    assert tokens[-1] == EOS_ID
-    return bytes((tokens[:-1] - FIRST_BYTE_ID).tolist()).decode()
-
-
 @functools.cache
 def rendered(videos: ExampleSet, clip: int) -> np.ndarray:
     return world.render(example_scene(videos, clip), videos.size)
@@ -86,7 +79,7 @@ def places(videos: ExampleSet, length: int) -> dict[bytes, list[tuple[int, int, 
 
 def candidates(videos: ExampleSet, example: dict[str, np.ndarray]) -> list[Window]:
     """Where a window may have been cut from; raises KeyError where the pixels are not those of a rendered window."""
-    frames, given, caption = len(example["video"]), example["prefix_frames"].item(), text(example["text_tokens"])
+    frames, given, caption = len(example["video"]), example["prefix_frames"].item(), example["text"].decode()
     return [
         Window(clip, start, frames, given, caption, scene)
         for clip, start, scene in places(videos, frames)[example["video"].tobytes()]
@@ -221,7 +214,7 @@ def test_images_are_one_frame_with_their_caption(dataset: SmallDataset) -> None:
     assert len(read_examples) == len(scenes)
     for example in read_examples:
         assert example["video"].shape == (1, 32, 32, 3)
-        assert text(example["text_tokens"]) in world.captions(rendered[example["video"].tobytes()].segments[0])
+        assert example["text"].decode() in world.captions(rendered[example["video"].tobytes()].segments[0])
         np.testing.assert_array_equal(example["prefix_frames"], [0])
 
 
@@ -236,12 +229,6 @@ def test_mixture_of_any_length_holds_images_and_clips_of_all_lengths() -> None:
     counts = collections.Counter(len(example["video"]) for example in tfds.as_numpy(mixed.take(800)))
     assert set(counts) == {1, 3, 5, 7, 9, 11}
     assert 0.16 < counts[1] / 800 < 0.24
-
-
-def test_overlong_captions_keep_their_end() -> None:
-    for example in tfds.as_numpy(tasks.video_text_task().get_dataset({**LENGTHS, "text_tokens": 8}, seed=0).take(5)):
-        assert example["text_tokens"].shape == (8,)
-        assert example["text_tokens"][-1] == EOS_ID
 
 
 @pytest.mark.parametrize("hosts", [3, 20])

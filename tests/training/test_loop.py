@@ -263,7 +263,7 @@ def test_a_tokenizer_of_shorter_clips_is_refused(
     short = dataclasses.replace(tokenizer_learner, model=dataclasses.replace(tokenizer_learner.model, frames=1))
     small.on_images().run(short, tmp_path / "tokenizer")
     with pytest.raises(UserError, match="was trained on clips of 1 frames, expected at least 7"):
-        dataclasses.replace(transformer_learner, tokenizer_workdir=str(tmp_path / "tokenizer")).load_frozen()
+        dataclasses.replace(transformer_learner, tokenizer_workdir=str(tmp_path / "tokenizer")).check_files()
 
 
 def test_what_an_evaluation_would_stumble_over_is_told_before_the_first_step(

@@ -94,7 +94,7 @@ def at_36(data: DataConfig) -> Iterator[DataConfig]:
     def black(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         example = {
             "video": tf.zeros((7, 36, 36, 3), tf.uint8),
-            "text_tokens": tf.constant([1]),
+            "text": tf.constant("black"),
             "prefix_frames": tf.constant([0]),
         }
         return tf.data.Dataset.from_tensors(example)

@@ -11,7 +11,7 @@ from phenaki_jax.inference.testing import random_params, tiny_config
 from phenaki_jax.tokenizer.adversarial import AdversarialConfig
 from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.learner import Learner
+from phenaki_jax.training.learner import Learner, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import MESH_AXES, MeshConfig, batch_sharding, parameter_shardings
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
@@ -68,8 +68,8 @@ def test_moments_lie_where_their_parameters_do(kind: str) -> None:
 class OverRandomTokenizer(TransformerLearner):
     """Needs no training of a tokenizer before it."""
 
-    def load_frozen(self) -> dict:
-        return {"tokenizer": random_params(self.model)["tokenizer"]}
+    def load_frozen(self, spec: dict) -> dict:
+        return placed(spec, random_params(self.model))
 
 
 @pytest.mark.parametrize("learner", [LEARNER, OverRandomTokenizer(tiny_config(), "")], ids=["tokenizer", "transformer"])

@@ -286,7 +286,7 @@ def test_perceptual_terms_of_equal_videos_are_zero_and_of_others_pull(
 ) -> None:
     perceptual = PerceptualConfig(0.1, 1.0, "random", "random", "random", video_layers=("Conv3d_1a_7x7",))
     learner = dataclasses.replace(tokenizer_learner, perceptual=perceptual)
-    frozen = learner.load_frozen()
+    frozen = learner.load_frozen(learner.frozen_spec())
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), learner.frozen_spec())
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), frozen) == shapes
     video = batch["video"][:2, :3].astype(jnp.float32) / 127.5 - 1
@@ -316,7 +316,7 @@ def test_perceptual_networks_are_read_anew_and_no_part_of_a_checkpoint(tokenizer
 def test_a_missing_network_says_where_it_comes_from_and_how_to_do_without(tokenizer_learner: TokenizerLearner) -> None:
     learner = dataclasses.replace(tokenizer_learner, perceptual=PerceptualConfig(video=1.0, i3d_file="nowhere.pt"))
     with pytest.raises(UserError, match=r"nowhere\.pt.*http.*PerceptualConfig\.video to 0"):
-        learner.load_frozen()
+        learner.check_files()
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "float16"])

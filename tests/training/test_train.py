@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from pathlib import Path
 
 import gin
@@ -21,15 +22,22 @@ ROOT = Path(__file__).parents[2]
 RUNS = sorted(ROOT.glob("gin_configs/runs/*.gin"))
 
 
+def text(file: Path) -> str:
+    """Of a run file and what it includes."""
+    own = file.read_text()
+    return own + "".join(text(ROOT / name) for name in re.findall(r'^include "(.*)"', own, re.MULTILINE))
+
+
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bindings = ["DATA_DIR='data'"]
-    if "transformer" in file.stem:
-        bindings.append("TOKENIZER_WORKDIR='tokenizer'")
-    if "paper" in file.stem:
+    required = {macro for macro in ("TOKENIZER_WORKDIR", "INITIAL_WORKDIR") if f"{macro} = %gin.REQUIRED" in text(file)}
+    bindings += [f"{macro}='training'" for macro in required]
+    if "cvivit_paper" in file.stem:
         bindings += ["MIXTURE='clips'", "VGG16_FILE='random'", "LPIPS_FILE='random'", "I3D_FILE='random'"]
     # What another training would leave is not there.
-    with pytest.raises(UserError, match="no checkpoint") if "transformer" in file.stem else contextlib.nullcontext():
+    needs_tokenizer = pytest.raises(UserError, match="no checkpoint")
+    with needs_tokenizer if "TOKENIZER_WORKDIR" in required else contextlib.nullcontext():
         train.run([str(file)], bindings, "workdir", dry_run=True)
     assert "parameters" in capsys.readouterr().out
 

@@ -1,0 +1,64 @@
+"""Mixtures and tasks by name, and the files that they are read from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from phenaki_jax.data.tasks import register
+from phenaki_jax.data.tensorflow_stack import seqio
+from phenaki_jax.errors import UserError
+
+
+def provider_of(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqio.Task:
+    """The mixture or task of a name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not isinstance(mixture, str):
+        return mixture
+    register()
+    known = sorted({*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()})
+    if mixture not in known:
+        raise UserError(
+            f"found mixture {mixture!r}, expected one of {', '.join(known)}; "
+            "one of your own is known once the module that registers it is imported"
+        )
+    return seqio.get_mixture_or_task(mixture)
+
+
+def rates_of(mixture: str) -> dict[seqio.Task, float]:
+    """The tasks of a mixture with their rates, or a task alone.
+
+    Raises:
+      UserError: there is none of this name.
+    """
+    provider = provider_of(mixture)
+    if isinstance(provider, seqio.Task):
+        return {provider: 1.0}
+    return {task: float(provider.get_rate(task)) for task in provider.tasks}
+
+
+def source_shards(task: seqio.Task, split: str, data_dir: str | os.PathLike[str]) -> int:
+    """In how many parts a task's split can be read.
+
+    Raises:
+      UserError: the dataset is not there.
+    """
+    if task.source.supports_arbitrary_sharding:
+        return 2**31
+    with data_dir_of_seqio(data_dir):
+        return len(task.source.list_shards(split))
+
+
+@contextlib.contextmanager
+def data_dir_of_seqio(data_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Where seqio looks for datasets of TFDS while this lasts."""
+    before = seqio.LazyTfdsLoader().data_dir
+    seqio.set_tfds_data_dir_override(os.fspath(data_dir))
+    try:
+        yield
+    finally:
+        seqio.set_tfds_data_dir_override(before)
