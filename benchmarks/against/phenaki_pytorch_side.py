@@ -19,7 +19,7 @@ from against import process
 from against.sizes import Sizes
 
 
-def _tokenizer_module() -> tuple[Any, Any]:
+def tokenizer_module() -> tuple[Any, Any]:
     """(`cvivit`, `optimizer`) of phenaki-pytorch, without the rest of it.
 
     The package itself imports text encoders, trainers and torchvision, of which nothing is used here; torchvision's
@@ -52,7 +52,7 @@ class PhenakiPytorch:
         """
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(seed)
-        cvivit, optimizer = _tokenizer_module()
+        cvivit, optimizer = tokenizer_module()
         self._model = cvivit.CViViT(
             dim=sizes.width,
             codebook_size=sizes.codes,

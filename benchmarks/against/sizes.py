@@ -81,3 +81,54 @@ def gflop_of_step(sizes: Sizes, side: str, batch: int) -> float:
         trained += tokens * 2 * width * sizes.code_width
         untrained = tokens * sizes.codes * sizes.code_width
     return 2 * (3 * trained + untrained) / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerSizes:
+    """A masked transformer over the tokens of `Sizes`' clips.
+
+    Attributes:
+      tokenizer: sizes of the tokenizer.
+      layers: transformer layers, whose width and heads are the tokenizer's.
+      text_length: tokens of a text.
+      text_width: features of a text's token.
+    """
+
+    tokenizer: Sizes = dataclasses.field(default_factory=Sizes)
+    layers: int = 6
+    text_length: int = 32
+    text_width: int = 768
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a clip."""
+        return self.tokenizer.times * self.tokenizer.sites
+
+
+def gflop_of_transformer(sizes: TransformerSizes, side: str, batch: int, *, trained: bool) -> float:
+    """10^9 floating-point operations of the matrix products of one pass, or of one training step.
+
+    Left out are phenaki-pytorch's depthwise convolutions (positions) and all that is no product; of a pass of ours in
+    sampling also the keys and values of texts, which are computed once for all rounds.
+
+    Args:
+      sizes: of the model.
+      side: "phenaki_jax" or "phenaki_pytorch".
+      batch: clips of the step, or of the pass with its conditions.
+      trained: whether products count three times: forward, and backward to input and kernel.
+    """
+    theirs = side == "phenaki_pytorch"
+    width, inner = sizes.tokenizer.width, sizes.tokenizer.heads * sizes.tokenizer.head_width
+    mlp = 3 * width * int(8 / 3 * width) if theirs else 2 * width * sizes.tokenizer.mlp_width
+    # Self-attention has four kernels, cross-attention two for the tokens; both score and weigh.
+    layer = 6 * width * inner + mlp + 2 * inner * (sizes.tokens + sizes.text_length)
+    through = batch * sizes.tokens * (sizes.layers * layer + width * sizes.tokenizer.codes)
+    # The text needs no gradient.
+    texts = batch * sizes.layers * sizes.text_length * 2 * sizes.text_width * inner
+    if theirs:
+        # Bias of attention by distance, from an MLP over all pairs of tokens.
+        head_width = sizes.tokenizer.head_width
+        through += sizes.tokens**2 * (3 * head_width + head_width**2 + head_width * sizes.tokenizer.heads)
+    if not trained:
+        return 2 * (through + (texts if theirs else 0)) / 1e9
+    return 2 * (3 * through + 2 * texts) / 1e9

@@ -17,7 +17,8 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from phenaki_jax.data.feed import FeedSettings, examples_of, told_damage
-from phenaki_jax.data.precomputed import METADATA_FILE, Precomputed, encode_example, shard_file
+from phenaki_jax.data.precomputed import encode_example, shard_file
+from phenaki_jax.data.precomputed_metadata import METADATA_FILE, Precomputed
 from phenaki_jax.data.sources import rates_of, source_shards
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, check_at_least, check_types, counted

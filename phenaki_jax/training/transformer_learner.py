@@ -11,7 +11,7 @@ import optax
 from clu import metrics
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
-from phenaki_jax.data.precomputed import Precomputed
+from phenaki_jax.data.precomputed_metadata import Precomputed
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation.metrics import Ratio
 from phenaki_jax.inference.decoding import SamplingConfig

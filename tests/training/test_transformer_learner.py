@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.testing import random_params
+from phenaki_jax.training import transformer_learner as transformer_learner_lib
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
 BATCH = 8
@@ -196,3 +198,45 @@ def test_settings_without_sense_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         dataclasses.replace(transformer_learner, **settings)
+
+
+def test_loss_and_gradients_of_packed_images_are_those_of_images_alone(
+    transformer_learner: TransformerLearner, params: dict, batch: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four images in one row, and two videos, against six rows; what is masked depends on a token's place alone."""
+
+    def every_other_place(
+        rng: jax.Array, candidates: jax.Array, segment_ids: jax.Array, *, segments: int, **_: object
+    ) -> tuple[jax.Array, jax.Array]:
+        places = jnp.arange(candidates.shape[1]) % 16
+        return candidates & (places % 3 == 0), jnp.full((len(candidates), segments), 0.4)
+
+    monkeypatch.setattr(transformer_learner_lib, "random_mask", every_other_place)
+    learner = dataclasses.replace(transformer_learner, null_text_rate=0.0)
+    video, mask = batch["video"][:6], jnp.array([7] * 2 + [1] * 4)[:, None] > jnp.arange(7)
+    texts = {name: batch[name][:6] for name in ("text_tokens", "text_mask")}
+    alone = {"video": video, "frame_mask": mask, "prefix_frames": jnp.array([0, 3, 0, 0, 0, 0]), **texts}
+    nothing = jnp.zeros((3, *video.shape[2:]), jnp.uint8)
+
+    def in_rows(array: jax.Array) -> jax.Array:
+        videos = jnp.stack([array[:2], *[jnp.zeros_like(array[:2])] * 3], axis=1)
+        return jnp.concatenate([videos, array[2:][None]])
+
+    packed = {
+        "video": jnp.concatenate([video[:2], jnp.concatenate([video[2:, 0], nothing])[None]]),
+        "frame_mask": mask[:3],
+        "prefix_frames": jnp.array([0, 3, 0]),
+        "packed_images": jnp.array([0, 0, 4]),
+        **{name: in_rows(array) for name, array in texts.items()},
+    }
+    trained, frozen = {name: params[name] for name in ("text", "transformer")}, {"tokenizer": params["tokenizer"]}
+    learn = jax.jit(jax.grad(learner.loss, has_aux=True))
+    (gradients, outputs), (packed_gradients, packed_outputs) = (
+        learn(trained, frozen, each, jax.random.key(0)) for each in (alone, packed)
+    )
+    for name in ("loss", "loss_video", "loss_image", "accuracy", "loss_prefixed", "null_text_rate"):
+        np.testing.assert_allclose(outputs[name], packed_outputs[name], rtol=1e-5)
+    assert float(outputs["loss_image"][1]) > 0
+    difference = optax.tree.norm(optax.tree.sub(gradients, packed_gradients))
+    assert difference <= 1e-5 * optax.tree.norm(gradients)
+    assert float(packed_outputs["padding"][0]) < float(outputs["padding"][0])
