@@ -12,6 +12,7 @@ import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.parameters import init_params
+from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.training import loop, train
 
@@ -33,8 +34,12 @@ def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFi
     bindings = ["DATA_DIR='data'"]
     required = {macro for macro in ("TOKENIZER_WORKDIR", "INITIAL_WORKDIR") if f"{macro} = %gin.REQUIRED" in text(file)}
     bindings += [f"{macro}='training'" for macro in required]
+    if "MIXTURE = %gin.REQUIRED" in text(file):
+        bindings.append("MIXTURE='clips'")
+    if "T5_CHECKPOINT" in text(file):
+        bindings.append("PRECOMPUTED='precomputed'")
     if "cvivit_paper" in file.stem:
-        bindings += ["MIXTURE='clips'", "VGG16_FILE='random'", "LPIPS_FILE='random'", "I3D_FILE='random'"]
+        bindings += ["VGG16_FILE='random'", "LPIPS_FILE='random'", "I3D_FILE='random'"]
     # What another training would leave is not there.
     needs_tokenizer = pytest.raises(UserError, match="no checkpoint")
     with needs_tokenizer if "TOKENIZER_WORKDIR" in required else contextlib.nullcontext():
@@ -58,6 +63,27 @@ def test_models_of_the_paper_have_its_sizes(name: str, sizes: dict[str, int], pa
     assert {size: getattr(config, size) for size in sizes} == sizes
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("phenaki_paper", {"tokenizer": 51.235, "text": 4762.311, "transformer": 1845.649}),
+        ("phenaki_900m", {"tokenizer": 51.235, "text": 4762.311, "transformer": 937.526}),
+        ("phenaki_prediction", {"tokenizer": 101.583, "transformer": 182.491}),
+        ("phenaki_small", {"tokenizer": 51.235, "text": 109.629, "transformer": 125.859}),
+        ("phenaki_tiny", {"tokenizer": 13.474, "text": 35.333, "transformer": 3.541}),
+    ],
+)
+def test_text_to_video_models_have_their_sizes(name: str, millions: dict[str, float]) -> None:
+    """The paper's two are within 1 % of 1849 and 940; of the prediction model's, 170 are in the layers."""
+    gin.clear_config()
+    gin.add_config_file_search_path(str(ROOT))
+    gin.parse_config_file(f"gin_configs/models/{name}.gin")
+    config = PhenakiConfig(**gin.get_bindings(PhenakiConfig))
+    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    found = {part: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for part, tree in shapes.items()}
+    assert {part: round(count / 1e6, 3) for part, count in found.items()} == millions
 
 
 def test_bindings_go_over_files() -> None:
