@@ -189,8 +189,13 @@ class Learner(Protocol):
     def advice(self, values: dict[str, float]) -> list[str]:
         """What metrics of some steps say of the health of the training: a line for each thing that is not well."""
 
-    def summary(self, values: dict[str, float]) -> list[str]:
-        """What a person looks at now and then, of the metrics of some steps: a line for each part of the model."""
+    def summary(self, values: dict[str, float], expected: dict[str, float]) -> list[str]:
+        """What a person looks at now and then, of the metrics of some steps: a line for each part of the model.
+
+        Args:
+          values: metrics by name.
+          expected: what some of them were at the same step of a training that went well.
+        """
 
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:
         """Videos to look at, by name: [rows, frames, height, width, 3]."""

@@ -42,12 +42,14 @@ class RunLog:
         with self._writing():
             self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
-    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Adds the metrics of a step, of kind "train" or "eval"."""
+    def write(self, kind: str, step: int, values: Mapping[str, float], expected: Mapping[str, float]) -> None:
+        """Adds the metrics of a step, of kind "train" or "eval", and to TensorBoard what was to be expected of them."""
         if not self._is_first_process:
             return
         with self._writing():
             self._writer.write_scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+            shown = {f"{kind}_expected/{name}": value for name, value in expected.items() if name in values}
+            self._writer.write_scalars(step, shown)
             with (self._workdir / METRICS_FILE).open("a") as file:
                 file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 

@@ -29,6 +29,7 @@ from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.reference import Reference
 from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
 from phenaki_jax.training.state import StepConfig
 
@@ -69,6 +70,7 @@ def train(
     step_config: StepConfig | None = None,
     mesh_config: MeshConfig | None = None,
     initial_workdir: str = "",
+    reference: str = "",
     configuration: str = "",
 ) -> dict[str, float]:
     """Trains until `schedule.steps`, from the last checkpoint in `workdir` where there is one.
@@ -88,6 +90,7 @@ def train(
       mesh_config: how devices are laid out; all of them in one row by default.
       initial_workdir: folder of a training of the same model, maybe on other data or clips of another length, whose
         parameters this one begins with; none where empty.
+      reference: metrics of a training that went well, which this one's are shown beside, see `Reference.read`.
       configuration: the text of the configuration, kept in checkpoints for people to read.
 
     Returns:
@@ -108,6 +111,7 @@ def train(
         initial_workdir=initial_workdir,
         seed=seed,
     )
+    curves = Reference.read(reference)
     mesh = mesh_config.make()
     _check_parts(data, step_config, mesh)
     feed = data.train_feed(learner, mesh, seed)
@@ -178,7 +182,7 @@ def train(
             periods = (schedule.log_every, schedule.checkpoint_every, schedule.eval_every)
             if any(step % period == 0 for period in periods) or last:
                 values = _finite(seen, step, workdir)
-                log.write("train", step, values)
+                log.write("train", step, values, curves.expected("train", step))
                 shown = {name: f"{values[name]:.3g}" for name in learner.progress_metrics}
                 progress.show(step, shown)
                 if new := health.new(learner.advice(values), again=evaluates):
@@ -190,12 +194,12 @@ def train(
                 rng = state_lib.rng_of(seed, state_lib.Stream.PICTURES, step)
                 log.write_videos(step, image_function(state.used, state.frozen, batch, rng))
             if evaluates:
-                progress.tell(step, learner.summary(values))
+                progress.tell(step, learner.summary(values, curves.expected("train", step)))
                 evaluated = {}
                 for ending, held_out in data.eval_feeds(learner, mesh, seed).items():
                     judged = _evaluate(eval_function, merge, state, held_out, schedule)
                     evaluated |= {name + ending: value for name, value in judged.items()}
-                log.write("eval", step, evaluated)
+                log.write("eval", step, evaluated, curves.expected("eval", step))
             if step % schedule.checkpoint_every == 0 or last:
                 kept = state_lib.without_frozen(learner, state)
                 checkpoints.save(kept, feed, {**description, "configuration": configuration})

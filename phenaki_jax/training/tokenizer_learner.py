@@ -268,8 +268,9 @@ class TokenizerLearner:
         """What the metrics say of the health of the training."""
         return tokenizer_health.advice(values, self.model.quantizer)
 
-    def summary(self, values: dict[str, float]) -> list[str]:
+    def summary(self, values: dict[str, float], expected: dict[str, float]) -> list[str]:
         """Codes, frames, gradients and the game, in words and numbers."""
+        del expected
         return tokenizer_health.summary(values, self.model.quantizer.codebook_size)
 
     def images(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> dict[str, UInt8[Array, "..."]]:

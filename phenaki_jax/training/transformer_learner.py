@@ -59,6 +59,15 @@ _MEANS = (
 TransformerMetrics = metrics.Collection.create(**{name: Ratio.from_output(name) for name in _MEANS})
 
 
+_SUMMARY = {
+    "": {"all": "", "videos": "_video", "images": "_image", "null text": "_null_text"},
+    " of videos": {"with given frames": "_prefixed", "without": "_not_prefixed"},
+    " by share masked": {
+        f"{25 * index}-{25 * index + 25} %": f"_masked_{quarter}" for index, quarter in enumerate(_QUARTERS)
+    },
+}
+
+
 class _Rows(NamedTuple):
     """What the transformer is trained on; several examples may share a row.
 
@@ -355,10 +364,16 @@ class TransformerLearner:
         del values
         return []
 
-    def summary(self, values: dict[str, float]) -> list[str]:
-        """What `progress_metrics` show is all there is yet."""
-        del values
-        return []
+    def summary(self, values: dict[str, float], expected: dict[str, float]) -> list[str]:
+        """Losses and accuracies by kind of example and by how much is masked, beside what is to be expected."""
+        lines = []
+        for what in ("loss", "accuracy"):
+            for part, kinds in _SUMMARY.items():
+                names = {kind: f"{what}{ending}" for kind, ending in kinds.items() if f"{what}{ending}" in values}
+                shown = [f"{kind} {_beside(values[name], expected.get(name))}" for kind, name in names.items()]
+                if shown:
+                    lines.append(f"{what}{part}: {', '.join(shown)}")
+        return lines
 
     def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
         """The loss of a batch and the outputs that the metrics are made of.
@@ -517,6 +532,10 @@ def _draw_codes(rng: PRNGKeyArray, logits: Logits) -> Int[Array, "batch length"]
 def _of_segment(values: Shaped[Array, "batch segments"], segment_ids: Int[Array, "batch length"]) -> Array:
     """The value of the example that each token belongs to; that of the first one for padding."""
     return jnp.take_along_axis(values, jnp.maximum(segment_ids - 1, 0), axis=1)
+
+
+def _beside(value: float, expected: float | None) -> str:
+    return f"{value:.3f}" if expected is None else f"{value:.3f} (expected {expected:.3f})"
 
 
 def _mean(values: Float[Array, "batch length"], which: Bool[Array, "batch length"]) -> Float[Array, ""]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from phenaki_jax.cli.demonstration import measures, report
 from phenaki_jax.cli.demonstration.memory import peak_gib
-from phenaki_jax.cli.demonstration.settings import DemoSettings
+from phenaki_jax.cli.demonstration.settings import FULL, DemoSettings
 from phenaki_jax.cli.export import export_checkpoint
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.data.moving_shapes.examples import fingerprint
@@ -38,6 +38,7 @@ scenes:
     windows: 2
 """
 FPS = 8.0
+_REFERENCE = "gin_configs/reference/demo_transformer.jsonl"
 IMAGE_TEXT_LENGTH = 26
 
 
@@ -132,6 +133,8 @@ def _transformer(out: Path, settings: DemoSettings) -> None:
             f"INITIAL_WORKDIR={str((out / 'images').absolute())!r}",
             f"STEPS={settings.transformer_steps}",
             f"BATCH_SIZE={2 * settings.batch_size}",
+            # A demo of other sizes goes another way.
+            f"REFERENCE={_REFERENCE if settings == FULL else ''!r}",
         ],
     )
 
