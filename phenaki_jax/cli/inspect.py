@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  phenaki inspect data/moving_shapes/video_32/1.0.0 --out grid.png"
     )
     parser.add_argument(
-        "path", metavar="DIR", help="an exported model, a training's workdir or checkpoint, or a TFDS dataset's folder"
+        "path",
+        metavar="DIR",
+        help="an exported model, a training's workdir or checkpoint, precomputed data, or a TFDS dataset's folder",
     )
     parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
     parser.add_argument(
@@ -47,14 +49,17 @@ def run(args: argparse.Namespace) -> int:
         found = _dataset(folder)
     elif (folder / "model.json").is_file():
         found = _exported(folder)
+    elif (folder / "precomputed.json").is_file():
+        found = _precomputed(folder)
     elif (folder / "checkpoints").is_dir():
         found = _checkpoint(folder, None)
     elif (folder / "state").is_dir() and folder.name.isdigit():
         found = _checkpoint(folder.absolute().parents[1], int(folder.name))
     else:
         raise UserError(
-            f"{folder}: found none of model.json, checkpoints and dataset_info.json, expected the folder of an "
-            "exported model, a training, one of its checkpoints, or a version of a TFDS dataset"
+            f"{folder}: found none of model.json, checkpoints, precomputed.json and dataset_info.json, expected the "
+            "folder of an exported model, a training, one of its checkpoints, precomputed data, or a version of a TFDS "
+            "dataset"
         )
     if args.out is not None:
         _write_grid(folder, Path(args.out))
@@ -79,6 +84,15 @@ def _exported(folder: Path) -> dict[str, Any]:
         **known,
         **_parameters(params),
     }
+
+
+def _precomputed(folder: Path) -> dict[str, Any]:
+    from phenaki_jax.data.precomputed_metadata import Precomputed
+
+    files = [file for file in folder.glob("*/*.tfrecord-*") if not file.name.startswith(".")]
+    size = sum(file.stat().st_size for file in files)
+    held = {"files": len(files), "bytes": size}
+    return {"kind": "precomputed data", **held, **dataclasses.asdict(Precomputed.read(folder))}
 
 
 def _checkpoint(workdir: Path, step: int | None) -> dict[str, Any]:

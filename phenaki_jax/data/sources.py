@@ -47,10 +47,9 @@ def source_shards(task: seqio.Task, split: str, data_dir: str | os.PathLike[str]
     Raises:
       UserError: the dataset is not there.
     """
-    if task.source.supports_arbitrary_sharding:
-        return 2**31
     with data_dir_of_seqio(data_dir):
-        return len(task.source.list_shards(split))
+        files = len(task.source.list_shards(split))
+    return 2**31 if task.source.supports_arbitrary_sharding else files
 
 
 @contextlib.contextmanager
