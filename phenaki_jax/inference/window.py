@@ -313,7 +313,8 @@ def generate_window(
       dtype: type of the transformer's computation.
 
     Returns:
-      All frames of the window, the given ones as they came.
+      All frames of the window, the given ones as they came, the new ones moved in colour by as much as the given ones
+      lie, in their mean, beside what is decoded of their tokens.
     """
     batch, given = prefix.shape[:2]
     tokenizer = CViViT(config.tokenizer)
@@ -325,4 +326,8 @@ def generate_window(
         known = known.at[:, : encoded.shape[1]].set(True)
     tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs, dtype)
     video = apply(tokenizer, params["tokenizer"], tokens, method="decode")
-    return jnp.concatenate([prefix, pixels.to_uint8(video[:, given:])], axis=1)
+    new = video[:, given:]
+    if given:
+        # What tokens lose of the given frames' colour they lose of the new ones' too: without this, a join shows.
+        new += jnp.mean(pixels.to_float(prefix) - video[:, :given], axis=(1, 2, 3), keepdims=True)
+    return jnp.concatenate([prefix, pixels.to_uint8(new)], axis=1)

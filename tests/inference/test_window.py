@@ -2,14 +2,26 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.testing import tiny_config
-from phenaki_jax.inference.window import PhenakiConfig, _covering_tokens
+from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.testing import random_params, tiny_config
+from phenaki_jax.inference.window import (
+    PhenakiConfig,
+    _covering_tokens,
+    draw_tokens,
+    encode_text,
+    generate_window,
+    single_texts,
+)
+from phenaki_jax.layers import pixels
+from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import QuantizerConfig
+from phenaki_jax.tokenizer.cvivit import CViViT
 
 
 def _with_parts(**parts: dict) -> PhenakiConfig:
@@ -72,3 +84,27 @@ def test_factors_that_are_not_the_quantizers_are_refused() -> None:
     assert _with_parts(tokenizer=tokenizer, transformer={**codes, "code_factors": (512, 512)})
     with pytest.raises(UserError, match=r"code_factors are \(256, 1024\) but .* \(512, 512\)"):
         _with_parts(tokenizer=tokenizer, transformer={**codes, "code_factors": (256, 1024)})
+
+
+def test_new_frames_have_the_colour_that_tokens_lose_of_given_ones() -> None:
+    """In the mean over given frames, what is shown and what is decoded are of one colour."""
+    config = tiny_config()
+    params = random_params(config)
+    text = jnp.zeros((2, 24), jnp.int32), jnp.arange(24)[None] < jnp.array([[3], [24]])
+    texts = single_texts(encode_text(config, params["text"], *text), text[1])
+    prefix = jax.random.randint(jax.random.key(0), (2, 3, 32, 32, 3), 60, 200).astype(jnp.uint8)
+    sampling, rngs = SamplingConfig(steps=2), jax.random.split(jax.random.key(1), 2)
+    found = generate_window(config, sampling, params, texts, prefix, rngs)
+    given = apply(CViViT(config.tokenizer), params["tokenizer"], pixels.to_float(prefix), method="encode")
+    known_tokens = jnp.zeros((2, *config.token_shape), jnp.int32).at[:, :2].set(given)
+    known = jnp.zeros(known_tokens.shape, bool).at[:, :2].set(True)
+    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs)
+    video = apply(CViViT(config.tokenizer), params["tokenizer"], tokens, method="decode")
+    moved = pixels.to_float(found[:, 3:]) - video[:, 3:]
+    wanted = jnp.mean(pixels.to_float(prefix) - video[:, :3], axis=(1, 2, 3))
+    inside = jnp.abs(pixels.to_float(found[:, 3:])) < 1
+    for row in range(2):
+        for color in range(3):
+            shifts = moved[row, ..., color][inside[row, ..., color]]
+            np.testing.assert_allclose(shifts, wanted[row, color], atol=1.1 / 255)
+    assert float(jnp.abs(wanted).max()) > 4 / 255
