@@ -89,8 +89,8 @@ def test_factors_that_are_not_the_quantizers_are_refused() -> None:
 def test_new_frames_have_the_colour_that_tokens_lose_of_given_ones() -> None:
     """In the mean over given frames, what is shown and what is decoded are of one colour."""
     config = tiny_config()
-    params = random_params(config)
-    text = jnp.zeros((2, 24), jnp.int32), jnp.arange(24)[None] < jnp.array([[3], [24]])
+    params = jax.tree.map(jnp.asarray, random_params(config))
+    text = jnp.full((2, 24), 7, jnp.int32), jnp.arange(24)[None] < jnp.array([[3], [24]])
     texts = single_texts(encode_text(config, params["text"], *text), text[1])
     prefix = jax.random.randint(jax.random.key(0), (2, 3, 32, 32, 3), 60, 200).astype(jnp.uint8)
     sampling, rngs = SamplingConfig(steps=2), jax.random.split(jax.random.key(1), 2)
