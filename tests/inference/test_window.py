@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
@@ -108,3 +109,28 @@ def test_new_frames_have_the_colour_that_tokens_lose_of_given_ones() -> None:
             shifts = moved[row, ..., color][inside[row, ..., color]]
             np.testing.assert_allclose(shifts, wanted[row, color], atol=1.1 / 255)
     assert float(jnp.abs(wanted).max()) > 4 / 255
+
+
+@pytest.mark.parametrize("sampler", ["confidence", "halton"])
+def test_the_same_keys_give_the_same_videos_on_any_number_of_devices(sampler: str) -> None:
+    config = tiny_config()
+    params = jax.tree.map(jnp.asarray, random_params(config))
+    tokens, mask = jnp.full((4, 24), 7), jnp.arange(24)[None] < jnp.array([[3], [24], [9], [1]])
+    prefix = jax.random.randint(jax.random.key(0), (4, 3, 32, 32, 3), 60, 200).astype(jnp.uint8)
+    rngs, sampling = jax.random.split(jax.random.key(1), 4), SamplingConfig(steps=3, sampler=sampler)
+
+    @jax.jit
+    def draw(params: dict, tokens: jax.Array, mask: jax.Array, prefix: jax.Array, rngs: jax.Array) -> jax.Array:
+        texts = single_texts(encode_text(config, params["text"], tokens, mask), mask)
+        return generate_window(config, sampling, params, texts, prefix, rngs)
+
+    found = {}
+    for count in (1, 2, 4):
+        mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
+        rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+        given = jax.device_put((tokens, mask, prefix, rngs), rows)
+        video = draw(jax.device_put(params, whole), *given)
+        assert len({shard.device for shard in video.addressable_shards}) == count
+        found[count] = np.asarray(video)
+    np.testing.assert_array_equal(found[1], found[2])
+    np.testing.assert_array_equal(found[1], found[4])
