@@ -225,12 +225,24 @@ def _draw(
         weights = jnp.concatenate([(1 + guidance) * weights, jnp.full((1, weights.shape[1]), -guidance)])
     digits, confidence = [], jnp.zeros(features.shape[1:3], jnp.float32)
     for index, part in enumerate(model.logits(features)):
-        logits = part[0] if len(part) == 1 else jnp.sum(weights[:, :, None, None] * part, axis=0)
+        logits = _mixed(weights, part)
         rngs = jax.vmap(lambda rng, fold=index + 2: jax.random.fold_in(rng, fold))(moment.rngs)
         digit = _draw_digits(config, rngs, logits)
         confidence += jnp.take_along_axis(jax.nn.log_softmax(logits), digit[..., None], axis=-1)[..., 0]
         digits.append(digit)
     return join_codes(digits, model.factors), confidence
+
+
+def _mixed(
+    weights: Float[Array, "conditions batch"], logits: Float[Array, "conditions batch places codes"]
+) -> Float[Array, "batch places codes"]:
+    """A weighted sum over conditions, one by one: for a sum over an axis XLA on CPU takes a hundred times as long."""
+    if len(logits) == 1:
+        return logits[0]
+    mixed = weights[0, :, None, None] * logits[0]
+    for weight, each in zip(weights[1:], logits[1:], strict=True):
+        mixed += weight[:, None, None] * each
+    return mixed
 
 
 def _draw_digits(

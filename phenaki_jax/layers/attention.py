@@ -14,6 +14,10 @@ from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 
+# Of shorter sequences the products of jax.nn are as fast.
+_LONG_ON_CPU = 256
+_MOST_ROWS_APART = 16
+
 
 class KeyValues(NamedTuple):
     """Keys, not yet rotated by position, and values of tokens that went before, oldest first.
@@ -44,7 +48,41 @@ def dot_product_attention(
       bias: added to the logits.
       scale: of the logits before that; 1 / sqrt(kv) where None.
     """
+    if jax.default_backend() == "cpu" and max(query.shape[1], key.shape[1]) >= _LONG_ON_CPU:
+        return _attention_heads_first(
+            query, key, value, mask, bias, query.shape[-1] ** -0.5 if scale is None else scale
+        )
     return jax.nn.dot_product_attention(query, key, value, bias, mask, scale=scale)
+
+
+def _attention_heads_first(
+    query: Array, key: Array, value: Array, mask: Array | None, bias: Array | None, scale: float
+) -> Array:
+    """The same by products that have heads before positions, which XLA on CPU computes in less than half the time.
+
+    Few rows come one after the other, so that the logits of each stay in the cache.
+    """
+    query, key, value = (array.swapaxes(1, 2) for array in (query, key, value))
+    if len(query) > _MOST_ROWS_APART:
+        return _weighed(query, key, value, mask, bias, scale).swapaxes(1, 2)
+    rows = [
+        _weighed(query[row], key[row], value[row], _row(mask, row), _row(bias, row), scale) for row in range(len(query))
+    ]
+    return jnp.stack(rows).swapaxes(1, 2)
+
+
+def _row(array: Array | None, row: int) -> Array | None:
+    """A row of what may be one for all."""
+    return None if array is None else array[min(row, len(array) - 1)]
+
+
+def _weighed(query: Array, key: Array, value: Array, mask: Array | None, bias: Array | None, scale: float) -> Array:
+    logits = scale * jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits += bias
+    if mask is not None:
+        logits = jnp.where(mask, logits, -0.7 * float(jnp.finfo(jnp.float32).max))
+    return jnp.matmul(jax.nn.softmax(logits).astype(value.dtype), value)
 
 
 class MultiHeadAttention(nn.Module):

@@ -71,10 +71,10 @@ def test_every_image_has_its_place_and_its_caption(dataset: SmallDataset, mesh: 
     }
     packed = list(feed_of(dataset, mesh, batch_size=2, pack_images=True, **options))
     found = {
-        np.asarray(batch["video"])[row, slot].tobytes(): np.asarray(batch["text_tokens"])[row, slot].tobytes()
-        for batch in packed
+        batch["video"][row, slot].tobytes(): batch["text_tokens"][row, slot].tobytes()
+        for batch in (jax.tree.map(np.asarray, batch) for batch in packed)
         for row in range(2)
-        for slot in range(int(batch["packed_images"][row]))
+        for slot in range(batch["packed_images"][row])
     }
     assert len(found) >= 6
     assert found.items() <= wanted.items()

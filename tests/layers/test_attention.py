@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from phenaki_jax.layers.attention import dot_product_attention
 from phenaki_jax.layers.positions import grid_positions, rotary_angles, rotate, sinusoidal_embedding
@@ -54,3 +55,19 @@ def test_sinusoids_tell_all_positions_of_a_grid_apart() -> None:
     embedded = np.asarray(sinusoidal_embedding(grid_positions(6, 4, 4), 128))
     distances = np.linalg.norm(embedded[:, None] - embedded[None], axis=-1)
     assert distances[~np.eye(96, dtype=bool)].min() > 0.1
+
+
+@pytest.mark.parametrize("batch", [2, 17])
+@pytest.mark.parametrize(("queries", "keys"), [(300, 300), (300, 5), (5, 300)])
+def test_long_sequences_are_attended_to_as_short_ones_are(batch: int, queries: int, keys: int) -> None:
+    """On CPU by other products, which are compared with those of jax.nn."""
+    rngs = jax.random.split(jax.random.key(0), 4)
+    query, key, value = (
+        jax.random.normal(rng, (batch, length, 3, 8)) for rng, length in zip(rngs, (queries, keys, keys), strict=False)
+    )
+    bias = jax.random.normal(rngs[3], (1, 3, queries, keys))
+    mask = (jnp.arange(keys) < jnp.arange(2, batch + 2)[:, None] % 4)[:, None, None]
+    for options in ({}, {"mask": mask}, {"bias": bias, "mask": mask, "scale": 1.0}, {"bias": bias}):
+        wanted = jax.nn.dot_product_attention(query, key, value, **options)
+        found = dot_product_attention(query, key, value, options.pop("mask", None), **options)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
