@@ -69,8 +69,8 @@ def _stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sends this process a Ctrl-C while the given step is being logged."""
     write = loop.RunLog.write
 
-    def interrupting(self: loop.RunLog, kind: str, at: int, values: dict[str, float]) -> None:
-        write(self, kind, at, values)
+    def interrupting(self: loop.RunLog, kind: str, at: int, *values: dict[str, float]) -> None:
+        write(self, kind, at, *values)
         if at == step and kind == "train":
             signal.raise_signal(signal.SIGINT)
 
