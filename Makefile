@@ -66,7 +66,7 @@ demo: $(READY)
 	$(RUN) -m phenaki_jax.cli.main demo --out $(DEMO)
 
 test: lint
-	$(RUN) -m pytest -m 'not slow' --timeout 600 -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -m 'not slow' --timeout 600 -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow --timeout 3600

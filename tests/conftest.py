@@ -1,5 +1,6 @@
 """What every test runs under: four CPU devices, warnings as errors, and types, shapes and promotions checked."""
 
+import gc
 import os
 import pathlib
 from collections.abc import Iterator
@@ -36,6 +37,14 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_let_go() -> Iterator[None]:
+    """Each compiled program holds memory maps, of which Linux gives a process 65530; LLVM crashes at the next."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)
