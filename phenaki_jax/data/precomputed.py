@@ -41,7 +41,7 @@ def encode_example(
     text_tokens: Int[np.ndarray, " text_length"],
     text_embeddings: Shaped[np.ndarray, "text_length text_width"] | None,
 ) -> bytes:
-    """A record; see `precomputed`."""
+    """A record, of the same bytes in every process; see `precomputed`."""
     features = {
         "video_tokens": _bytes(video_tokens, "<i4"),
         "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=video_tokens.shape)),
@@ -50,7 +50,7 @@ def encode_example(
     }
     if text_embeddings is not None:
         features["text_embeddings"] = _bytes(text_embeddings, jnp.bfloat16)
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def _bytes(values: np.ndarray, dtype: Any) -> tf.train.Feature:
