@@ -68,6 +68,7 @@ class Tokenizer(abc.ABC):
         if len(ids) + 1 > length and not truncate:
             raise UserError(
                 f"found a prompt of {len(ids) + 1} tokens (its {self.unit}s and the end of text), expected at most "
-                f"{length}: shorten {text[:40]!r}{'...' if len(text) > 40 else ''}, or have prompts truncated"
+                f"{length}: shorten {text[:40]!r}{'...' if len(text) > 40 else ''}, or have "
+                "prompts truncated (--truncate_prompts, or truncate_prompts=True)"
             )
         return [*ids[: length - 1], EOS_ID]

@@ -84,7 +84,8 @@ def test_a_story_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "story.yaml: found None, expected scenes, negative_prompt, seed"),
+        ("", "story.yaml: found no story in it, expected scenes"),
+        ("# scenes: []", "story.yaml: found no story in it, expected scenes"),
         ("seed: 1", "found no scenes"),
         ("scenes: []", "found no scenes"),
         ("scenes: a circle", "story.yaml, scenes: found 'a circle', expected a list"),

@@ -28,7 +28,7 @@ def test_an_overlong_text_is_refused_by_its_length() -> None:
         Letters().encode_batch(["a", "abcdef"], 4)
     assert str(error.value) == (
         "found a prompt of 7 tokens (its letters and the end of text), expected at most 4: shorten 'abcdef', or have "
-        "prompts truncated"
+        "prompts truncated (--truncate_prompts, or truncate_prompts=True)"
     )
 
 
