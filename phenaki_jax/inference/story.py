@@ -193,7 +193,9 @@ def read_story(path: str | Path) -> Story:
     except ValueError as error:  # a date that cannot be
         raise UserError(f"{path}: {error}; put prompts that look like dates or numbers in quotes") from error
     if plain is None:
-        raise UserError(f"{path}: found no story in it, expected scenes with their prompts; see phenaki generate --help")
+        raise UserError(
+            f"{path}: found no story in it, expected scenes with their prompts; see phenaki generate --help"
+        )
     return from_plain(Story, plain, str(path))
 
 
