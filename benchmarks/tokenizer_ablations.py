@@ -96,18 +96,18 @@ def learner_of(quantizer: str, loss: str, positions: str) -> TokenizerLearner:
 
 def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, float]:
     """Trains a tokenizer and gives its figures."""
-    mesh = MeshConfig().make()
+    layout = MeshConfig().make()
     optimizer = OptimizerConfig(
         "muon", 0.01, warmup_steps=min(80, steps // 4), decay_steps=steps, final_share=0.05, weight_decay=0.0, clip=1.0
     )
     config = state_lib.StepConfig()
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
-    spec = state_lib.state_spec(learner, transform, mesh, "data_parallel", config)
+    spec = state_lib.state_spec(learner, transform, layout, config)
     state = state_lib.initial_state(learner, transform, 0, spec)
-    step = CompiledStep(learner, transform, config, spec, mesh)
+    step = CompiledStep(learner, transform, config, spec, layout)
     settings = DataConfig("moving_shapes_joint", "moving_shapes_video_text", str(data), _BATCH)
-    feed, seconds = settings.train_feed(learner, mesh, 0), []
-    with jax.set_mesh(mesh):
+    feed, seconds = settings.train_feed(learner, layout, 0), []
+    with layout.applied():
         for _ in range(steps):
             batch = next(feed)
             begun = time.process_time()
@@ -115,11 +115,11 @@ def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, floa
             jax.block_until_ready(metrics)
             seconds.append(time.process_time() - begun)
         true, drawn, ratios, indices = _redrawn(
-            learner, state.used["tokenizer"], settings.eval_feeds(learner, mesh, 0)[""]
+            learner, state.used["tokenizer"], settings.eval_feeds(learner, layout, 0)[""]
         )
         larger = dataclasses.replace(learner, model=dataclasses.replace(learner.model, frame_size=64))
         at_64 = DataConfig("moving_shapes_joint_64", "moving_shapes_video_text_64", str(data), _BATCH)
-        _, _, ratios_at_64, _ = _redrawn(larger, state.used["tokenizer"], at_64.eval_feeds(larger, mesh, 0)[""])
+        _, _, ratios_at_64, _ = _redrawn(larger, state.used["tokenizer"], at_64.eval_feeds(larger, layout, 0)[""])
     return {
         "psnr": float(ratios.mean()),
         "frechet_distance": frechet_distance(_seen(true), _seen(drawn)),

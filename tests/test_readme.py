@@ -13,7 +13,7 @@ import pytest
 from phenaki_jax.data.feed import Feed, make_feed
 from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
 from phenaki_jax.training import loop, train
-from phenaki_jax.training.sharding import MeshConfig, batch_sharding
+from phenaki_jax.training.sharding import MeshConfig
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 TEXT_LENGTH = 40
@@ -78,7 +78,7 @@ def _feed(data_dir: pathlib.Path, split: str) -> Feed:
         text_length=TEXT_LENGTH,
         converter="transformer",
         seed=0,
-        sharding=batch_sharding(MeshConfig().make()),
+        sharding=MeshConfig().make().batch,
         data_dir=data_dir,
         repeat=False,
     )

@@ -20,7 +20,7 @@ from phenaki_jax.tokenizer.config import CViViTConfig, QuantizerConfig
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.compiled import CompiledStep
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
+from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 
 
@@ -67,7 +67,7 @@ class PhenakiJax:
         )
         self._learner = TokenizerLearner(self._model)
         self._step_config = state_lib.StepConfig()
-        self._mesh = MeshConfig().make()
+        self._layout = MeshConfig().make()
         self._seed = seed
         self.begin(optimizer)
 
@@ -76,10 +76,10 @@ class PhenakiJax:
         learner = self._learner
         boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
         transform = learner.transform(OptimizerConfig(**(optimizer or {})), boxed)
-        spec = state_lib.state_spec(learner, transform, self._mesh, "data_parallel", self._step_config)
+        spec = state_lib.state_spec(learner, transform, self._layout, self._step_config)
         self._state = state_lib.initial_state(learner, transform, self._seed, spec)
-        self._step = CompiledStep(learner, transform, self._step_config, spec, self._mesh)
-        self._reconstruct = jax.jit(self._reconstructed, compiler_options=compiler_options(self._mesh))
+        self._step = CompiledStep(learner, transform, self._step_config, spec, self._layout)
+        self._reconstruct = jax.jit(self._reconstructed, compiler_options=self._layout.compiler_options)
 
     def compile(self, videos: UInt8[np.ndarray, "batch frames height width 3"]) -> None:
         """Compiles the step for batches of this shape, so that the first one takes no longer than the others."""
@@ -91,7 +91,7 @@ class PhenakiJax:
 
     def step(self, videos: UInt8[np.ndarray, "batch frames height width 3"]) -> float:
         """One training step, waited for; its loss."""
-        with jax.set_mesh(self._mesh):
+        with self._layout.applied():
             self._state, metrics = self._step(self._state, self._batch(videos))
             jax.block_until_ready((self._state, metrics))
         return float(metrics.loss.compute())
@@ -123,7 +123,7 @@ class PhenakiJax:
 
     def _batch(self, videos: np.ndarray) -> Any:
         batch = {"video": videos, "frame_mask": np.ones(videos.shape[:2], bool)}
-        return jax.device_put(batch, batch_sharding(self._mesh))
+        return jax.device_put(batch, self._layout.batch)
 
     def _reconstructed(self, params: Any, videos: jax.Array) -> jax.Array:
         reconstruction, *_ = apply(self._learner.module, params, pixels.to_float(videos))

@@ -23,7 +23,7 @@ from phenaki_jax.tokenizer.config import CViViTConfig, QuantizerConfig
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.compiled import CompiledStep
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MeshConfig, batch_sharding
+from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.transformer_learner import TransformerLearner
 from phenaki_jax.transformer.config import TransformerConfig
 
@@ -78,7 +78,7 @@ class PhenakiJax:
                 mlp_width=tokenizer.mlp_width,
             ),
         )
-        self._seed, self._mesh = seed, MeshConfig().make()
+        self._seed, self._layout = seed, MeshConfig().make()
         self._state: Any = None
         self._drawing: Phenaki | None = None
 
@@ -104,8 +104,8 @@ class PhenakiJax:
         }
 
         def step() -> None:
-            with jax.set_mesh(self._mesh):
-                placed = jax.device_put(given, batch_sharding(self._mesh))
+            with self._layout.applied():
+                placed = jax.device_put(given, self._layout.batch)
                 self._state, metrics = self._step(self._state, placed)
                 jax.block_until_ready((self._state, metrics))
             float(metrics.loss.compute())
@@ -132,6 +132,6 @@ class PhenakiJax:
         learner, config = _Learner(self._model, ""), state_lib.StepConfig()
         boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
         transform = learner.transform(OptimizerConfig(), boxed)
-        spec = state_lib.state_spec(learner, transform, self._mesh, "data_parallel", config)
+        spec = state_lib.state_spec(learner, transform, self._layout, config)
         self._state = state_lib.initial_state(learner, transform, self._seed, spec)
-        self._step = CompiledStep(learner, transform, config, spec, self._mesh)
+        self._step = CompiledStep(learner, transform, config, spec, self._layout)

@@ -22,6 +22,7 @@ from phenaki_jax.errors import INTERRUPTED, UserError, raise_interrupt
 COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
     "train": "train what a gin run file describes",
+    "compile": "tell what a training would cost on a TPU pod that is not there",
     "precompute": "compute tokens and text embeddings of a mixture once",
     "export": "make a model for use from a training's checkpoint",
     "generate": "draw videos from prompts or a story",

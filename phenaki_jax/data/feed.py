@@ -198,7 +198,7 @@ def make_feed(
         `prefix_frames` int32 [batch]; "precomputed" for what `PrecomputedFeatureConverter` says, of a mixture that
         `precomputed_mixture` made.
       seed: of the order, the windows and the wordings.
-      sharding: of a batch's first axis over a mesh, see `phenaki_jax.training.sharding.batch_sharding`.
+      sharding: of a batch's first axis over a mesh, see `phenaki_jax.training.sharding.Layout`.
       data_dir: the folder of TFDS datasets.
       temporal_patch: examples are refused whose frames, or given ones, are not 1 + k times as many.
       shuffle: whether the order is random.

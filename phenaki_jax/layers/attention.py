@@ -8,9 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from phenaki_jax.layers import kernels
 from phenaki_jax.layers import positions as positions_lib
+from phenaki_jax.layers.layout import ROWS, Axes, constrain, platform
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 
@@ -29,16 +31,41 @@ class KeyValues(NamedTuple):
     values: Float[Array, "*layers batch past heads kv"]
 
 
+class Segments(NamedTuple):
+    """Who attends to whom, where rows hold several examples: those of one segment to each other, nobody to padding.
+
+    Attributes:
+      queries: the segment of what attends, from 1; 0 is padding.
+      keys: the segment of what is attended to.
+    """
+
+    queries: Int[Array, "#batch #queries"]
+    keys: Int[Array, "#batch keys"]
+
+    @property
+    def mask(self) -> Bool[Array, "#batch 1 #queries keys"]:
+        """The same as a mask."""
+        return ((self.queries[:, :, None] == self.keys[:, None, :]) & (self.keys > 0)[:, None, :])[:, None]
+
+
+Attended = Bool[Array, "#batch #heads #queries keys"] | Segments
+"""Which keys each query attends to."""
+
+
 def dot_product_attention(
     query: Float[Array, "batch queries heads kv"],
     key: Float[Array, "batch keys heads kv"],
     value: Float[Array, "batch keys heads kv"],
-    mask: Bool[Array, "#batch #heads #queries keys"] | None = None,
+    mask: Attended | None = None,
     *,
     bias: Float[Array, "#batch #heads queries keys"] | None = None,
     scale: float | None = None,
+    axes: Axes = ROWS,
 ) -> Float[Array, "batch queries heads kv"]:
     """Attention with a float32 softmax; a key whose mask is False has weight exactly 0.
+
+    On TPU and GPU by kernels that never hold all logits, where they have one for these shapes; the rows of padding,
+    which nothing reads, may then come out as something else.
 
     Args:
       query: what attends.
@@ -47,12 +74,26 @@ def dot_product_attention(
       mask: which keys each query attends to.
       bias: added to the logits.
       scale: of the logits before that; 1 / sqrt(kv) where None.
+      axes: logical names of the arrays' axes.
     """
-    if jax.default_backend() == "cpu" and max(query.shape[1], key.shape[1]) >= _LONG_ON_CPU:
-        return _attention_heads_first(
-            query, key, value, mask, bias, query.shape[-1] ** -0.5 if scale is None else scale
-        )
-    return jax.nn.dot_product_attention(query, key, value, bias, mask, scale=scale)
+    kind, scale = platform(), query.shape[-1] ** -0.5 if scale is None else scale
+    segments = mask if isinstance(mask, Segments) else None
+    if kind == "tpu" and bias is None and (mask is None or segments) and kernels.takes_splash(query, key):
+        ids = _segment_ids(query, key, segments)
+        return kernels.splash_attention(query, key, value, *ids, scale=scale, axes=axes)
+    seen = mask.mask if isinstance(mask, Segments) else mask
+    if kind == "gpu" and bias is None and kernels.takes_cudnn(query):
+        return kernels.cudnn_attention(query, key, value, seen, scale=scale)
+    if kind == "cpu" and max(query.shape[1], key.shape[1]) >= _LONG_ON_CPU:
+        return _attention_heads_first(query, key, value, seen, bias, scale)
+    return jax.nn.dot_product_attention(query, key, value, bias, seen, scale=scale)
+
+
+def _segment_ids(query: Array, key: Array, segments: Segments | None) -> list[Int[Array, "batch length"]]:
+    """The segments of all queries and of all keys; one where there are none."""
+    shapes = [(len(query), array.shape[1]) for array in (query, key)]
+    ids = segments or (jnp.ones((1, 1), jnp.int32),) * 2
+    return [jnp.broadcast_to(each, shape) for each, shape in zip(ids, shapes, strict=True)]
 
 
 def _attention_heads_first(
@@ -94,6 +135,7 @@ class MultiHeadAttention(nn.Module):
       output_scale: standard deviation of the output kernel, relative to 1 / sqrt(fan in).
       qk_norm: whether queries and keys are scaled to a root mean square of 1 first.
       dtype: type of the computation; parameters are float32.
+      axes: logical names of the sequences' axes.
     """
 
     heads: int
@@ -101,6 +143,7 @@ class MultiHeadAttention(nn.Module):
     output_scale: float = 1.0
     qk_norm: bool = False
     dtype: DTypeLike = jnp.float32
+    axes: Axes = ROWS
 
     @nn.compact
     def __call__(
@@ -108,7 +151,7 @@ class MultiHeadAttention(nn.Module):
         inputs: Float[Array, "batch queries embed"],
         context: KeyValues | None = None,
         *,
-        mask: Bool[Array, "#batch #heads #queries keys"] | None = None,
+        mask: Attended | None = None,
         angles: Float[Array, "#batch positions pairs"] | None = None,
         past: KeyValues | None = None,
     ) -> tuple[Float[Array, "batch queries embed"], KeyValues | None]:
@@ -138,7 +181,11 @@ class MultiHeadAttention(nn.Module):
         if angles is not None:
             query = positions_lib.rotate(query, angles[:, -query.shape[1] :])
             key = positions_lib.rotate(key, angles)
-        attended = dot_product_attention(query, key, value, mask)
+        rows, queries, keys = self.axes
+        query = constrain(query, rows, queries, "heads", None)
+        key, value = (constrain(array, rows, keys, "heads", None) for array in (key, value))
+        attended = dot_product_attention(query, key, value, mask, axes=self.axes)
+        attended = constrain(attended, rows, queries, "heads", None)
         kernel = parameter(
             self,
             "out",
@@ -185,6 +232,10 @@ def project(
         ("embed", "qkv", "heads", "kv"),
         (inputs.shape[-1], count, module.heads, module.head_width),
     )
-    projected = linear(inputs.astype(module.dtype), kernel)
+    inputs = inputs.astype(module.dtype)
+    if platform() == "tpu":
+        # Each its own product, which is written as the kernels of attention read it.
+        return [linear(inputs, kernel[:, index]) for index in range(count)]
+    projected = linear(inputs, kernel)
     # Split, whose gradient is one concatenation; that of taking each by its index pads and adds up.
     return [jnp.squeeze(part, 2) for part in jnp.split(projected, count, axis=2)]

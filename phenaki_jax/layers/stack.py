@@ -9,17 +9,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
-from phenaki_jax.layers.attention import KeyValueProjection, KeyValues, MultiHeadAttention
+from phenaki_jax.layers.attention import Attended, KeyValueProjection, KeyValues, MultiHeadAttention
+from phenaki_jax.layers.kernels import KEPT
+from phenaki_jax.layers.layout import ROWS, Axes, constrain
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 
+_policies = jax.checkpoint_policies
 REMAT_POLICIES: dict[str, Any] = {
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "save_products": jax.checkpoint_policies.checkpoint_dots,
-    "save_products_without_batch": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "full": _policies.nothing_saveable,
+    "save_attention": _policies.save_only_these_names(KEPT),
+    "save_products": _policies.save_from_both_policies(
+        _policies.checkpoint_dots, _policies.save_only_these_names(KEPT)
+    ),
+    "save_products_without_batch": _policies.checkpoint_dots_with_no_batch_dims,
 }
 
 # A loop keeps deep stacks quick to compile, but copies what the backward pass needs into one array for all layers and
@@ -79,6 +85,7 @@ class Mlp(nn.Module):
 
     config: StackConfig
     dtype: DTypeLike
+    axes: Axes = ROWS
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
@@ -99,7 +106,7 @@ class Mlp(nn.Module):
             (config.width, config.mlp_width),
         )
         hidden = jax.nn.gelu(linear(inputs, into))
-        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        hidden = constrain(hidden, self.axes.rows, self.axes.queries, "mlp")
         # Held as its transpose: the gradient of a tall kernel takes XLA on CPU twice as long as that of a wide one.
         return linear(hidden, out.T)
 
@@ -119,15 +126,16 @@ class Layer(nn.Module):
     config: StackConfig
     dtype: DTypeLike
     deterministic: bool
+    axes: Axes = ROWS
 
     @nn.compact
     def __call__(
         self,
         tokens: Float[Array, "batch length embed"],
         angles: Float[Array, "#batch positions pairs"] | None,
-        mask: Bool[Array, "#batch #heads #length keys"] | None,
+        mask: Attended | None,
         context: KeyValues | None,
-        context_mask: Bool[Array, "#batch #heads #length context"] | None,
+        context_mask: Attended | None,
         past: KeyValues | None,
     ) -> tuple[Float[Array, "batch length embed"], KeyValues | None]:
         """Returns the new tokens, and what `MultiHeadAttention` keeps of them."""
@@ -139,6 +147,7 @@ class Layer(nn.Module):
             "output_scale": (2 * config.layers) ** -0.5,
             "qk_norm": config.qk_norm,
             "dtype": self.dtype,
+            "axes": self.axes,
         }
         normed = normalize("attention_norm", self.dtype)(tokens)
         attended, kept = MultiHeadAttention(**attention, name="attention")(normed, mask=mask, angles=angles, past=past)
@@ -148,8 +157,8 @@ class Layer(nn.Module):
             cross = MultiHeadAttention(**attention, name="cross_attention")
             tokens += drop(cross(normed, context, mask=context_mask)[0])
         normed = normalize("mlp_norm", self.dtype)(tokens)
-        tokens += drop(Mlp(config, self.dtype, name="mlp")(normed))
-        return nn.with_logical_constraint(tokens, ("batch", "length", "embed")), kept
+        tokens += drop(Mlp(config, self.dtype, self.axes, name="mlp")(normed))
+        return constrain(tokens, *self.axes[:2], "embed"), kept
 
 
 class ContextKeyValues(nn.Module):
@@ -184,6 +193,7 @@ class Stack(nn.Module):
 
     config: StackConfig
     dtype: DTypeLike = jnp.float32
+    axes: Axes = ROWS
 
     @nn.compact
     def __call__(
@@ -191,9 +201,9 @@ class Stack(nn.Module):
         tokens: Float[Array, "batch length embed"],
         *,
         angles: Float[Array, "#batch positions pairs"] | None = None,
-        mask: Bool[Array, "#batch #heads #length keys"] | None = None,
+        mask: Attended | None = None,
         context: KeyValues | None = None,
-        context_mask: Bool[Array, "#batch #heads #length context"] | None = None,
+        context_mask: Attended | None = None,
         past: KeyValues | None = None,
         deterministic: bool = True,
     ) -> tuple[Float[Array, "batch length embed"], KeyValues | None]:
@@ -223,6 +233,7 @@ class Stack(nn.Module):
             length=self.config.layers,
             unroll=unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )(self.config, self.dtype, deterministic, name="layers")
+        )(self.config, self.dtype, deterministic, self.axes, name="layers")
+        tokens = constrain(tokens, *self.axes[:2], "embed")
         tokens, kept = layers(tokens.astype(self.dtype), angles, mask, context, context_mask, past)
         return normalize("final_norm", self.dtype)(tokens), kept

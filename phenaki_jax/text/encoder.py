@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.errors import check_types
 from phenaki_jax.layers import positions as positions_lib
+from phenaki_jax.layers.layout import constrain
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import Stack, StackConfig
 from phenaki_jax.text.byte_tokenizer import VOCABULARY_SIZE
@@ -67,6 +68,8 @@ class TextEncoder(nn.Module):
             (config.vocabulary_size, config.width),
         )
         tokens = embedding.astype(self.dtype)[text_tokens] * text_mask[..., None].astype(self.dtype)
+        # Whole texts: XLA gets a convolution wrong whose features and positions are both divided (jaxlib 0.10).
+        tokens = constrain(tokens, "batch", None, "embed")
         neighbours = nn.Conv(
             config.width,
             (config.window,),
@@ -75,6 +78,7 @@ class TextEncoder(nn.Module):
             bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("text_embed",)),
             name="neighbours",
         )(tokens)
+        neighbours = constrain(neighbours, "batch", None, "embed")
         positions = jnp.arange(text_tokens.shape[1])[None, :, None]
         angles = positions_lib.rotary_angles(positions, config.stack.head_width)
         encoded, _ = Stack(config.stack, self.dtype, name="stack")(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.layers.attention import dot_product_attention
+from phenaki_jax.layers.layout import constrain
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import normalize
@@ -112,7 +113,10 @@ class _Layer(nn.Module):
             # No scale of the logits: the kernel of the queries begins with it.
             for name, init in (("query", _heads_init(1 / config.head_width)), ("key", _HEADS), ("value", _HEADS))
         )
+        query = constrain(query, "batch", "length", "heads", None)
+        key, value = (constrain(array, "batch", "keys", "heads", None) for array in (key, value))
         attended = dot_product_attention(query, key, value, mask, bias=bias, scale=1.0)
+        attended = constrain(attended, "batch", "length", "heads", None)
         out = parameter(self, "attention_out", _OUT, ("heads", "kv", "embed"), (*shape[1:], config.width))
         tokens += linear(attended.reshape(*tokens.shape[:2], -1), out.reshape(-1, config.width))
         normed = normalize("mlp_norm", self.dtype)(tokens)
@@ -120,9 +124,9 @@ class _Layer(nn.Module):
             linear(normed, parameter(self, name, _MLP, ("embed", "mlp"), (config.width, config.mlp_width)))
             for name in ("mlp_gate", "mlp_into")
         )
-        hidden = nn.with_logical_constraint(jax.nn.gelu(gate) * hidden, ("batch", "length", "mlp"))
+        hidden = constrain(jax.nn.gelu(gate) * hidden, "batch", "length", "mlp")
         tokens += linear(hidden, parameter(self, "mlp_out", _MLP, ("mlp", "embed"), (config.mlp_width, config.width)))
-        return nn.with_logical_constraint(tokens, ("batch", "length", "embed")), None
+        return constrain(tokens, "batch", "length", "embed"), None
 
 
 class T5Encoder(nn.Module):

@@ -144,7 +144,7 @@ def load_t5(
         or a `.safetensors.index.json`.
       config: the encoder's sizes, see `t5_config_of`.
       sharding: a tree with a sharding for each parameter, or what makes it of the tree of their shapes, boxed with
-        logical axis names, as `lambda boxed: parameter_shardings(boxed, mesh, "fully_sharded")`. Parameters are then
+        logical axis names, as `MeshConfig(rules="fully_sharded").make().parameters`. Parameters are then
         read one after the other, and of each only what this process's devices hold.
       dtype: of embedding and kernels; scales of norms and position biases are always float32.
 

@@ -16,6 +16,7 @@ from phenaki_jax.layers import patches as patches_lib
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.arrays import check_shape
 from phenaki_jax.layers.attention import KeyValues
+from phenaki_jax.layers.layout import OVER_TIME
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.pixels import VIDEOS, check_float
@@ -87,9 +88,9 @@ class CViViT(nn.Module):
         self.first_stem = self._kernel("first_stem", ("pixels", "embed"), (pixels, config.width), 1.0)
         self.later_stem = self._kernel("later_stem", ("pixels", "embed"), (spanned, config.width), 0.1)
         self.spatial_encoder = Stack(config.stack(config.spatial_layers), self.dtype)
-        self.temporal_encoder = Stack(config.stack(config.temporal_layers), self.dtype)
+        self.temporal_encoder = Stack(config.stack(config.temporal_layers), self.dtype, OVER_TIME)
         self.quantizer = make_quantizer(config.quantizer, config.width)
-        self.temporal_decoder = Stack(config.stack(config.temporal_layers), self.dtype)
+        self.temporal_decoder = Stack(config.stack(config.temporal_layers), self.dtype, OVER_TIME)
         self.spatial_decoder = Stack(config.stack(config.spatial_layers), self.dtype)
         self.first_head = self._kernel("first_head", ("embed", "pixels"), (config.width, pixels), 1.0)
         self.later_head = self._kernel("later_head", ("embed", "pixels"), (config.width, spanned), 0.1)

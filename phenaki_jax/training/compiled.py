@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
 
 from phenaki_jax.training.learner import Batch, Learner
-from phenaki_jax.training.sharding import compiler_options
+from phenaki_jax.training.sharding import Layout
 from phenaki_jax.training.state import StepConfig, TrainState, train_step
 
 
@@ -27,7 +26,7 @@ class CompiledStep:
       transform: the optimizer.
       config: how batches become new parameters.
       spec: of the state, whose shardings new states have too.
-      mesh: of the devices.
+      layout: of the devices.
     """
 
     def __init__(
@@ -36,14 +35,14 @@ class CompiledStep:
         transform: optax.GradientTransformation,
         config: StepConfig,
         spec: TrainState,
-        mesh: Mesh,
+        layout: Layout,
     ) -> None:
-        self._mesh = mesh
+        self._layout = layout
         self._jitted = jax.jit(
             functools.partial(train_step, learner, transform, config),
             donate_argnums=0,
             out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, spec), None),
-            compiler_options=compiler_options(mesh),
+            compiler_options=layout.compiler_options,
         )
         self._compiled: dict[Any, Any] = {}
 
@@ -56,7 +55,7 @@ class CompiledStep:
         """Compiles for batches of this size, which takes minutes for large models; once only."""
         size = _size(batch)
         if size not in self._compiled:
-            with jax.set_mesh(self._mesh):
+            with self._layout.applied():
                 self._compiled[size] = self._jitted.lower(state, batch).compile()
             _give_back_freed_memory()
 

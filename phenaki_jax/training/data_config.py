@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jax.sharding import Mesh
 
 from phenaki_jax.data.alternation import AlternatingFeed
 from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
 from phenaki_jax.data.precomputed import precomputed_mixture
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.training.learner import Learner
-from phenaki_jax.training.sharding import batch_sharding
+from phenaki_jax.training.sharding import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class ResolutionConfig:
         if not 0 < self.rate <= 1:
             raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
 
-    def feed(self, learner: Learner, mesh: Mesh, data: DataConfig, seed: int, *, train: bool) -> MixtureFeed:
+    def feed(self, learner: Learner, layout: Layout, data: DataConfig, seed: int, *, train: bool) -> MixtureFeed:
         """The feed of training examples, endless and shuffled, or of test examples, in order and once.
 
         Raises:
@@ -57,7 +56,7 @@ class ResolutionConfig:
             text_length=learner.text_length,
             converter=learner.converter,
             seed=seed,
-            sharding=batch_sharding(mesh),
+            sharding=layout.batch,
             data_dir=data.data_dir,
             shuffle=train,
             repeat=train,
@@ -100,7 +99,7 @@ class DataConfig:
                 f"{self.mixture}: lower their rates"
             )
 
-    def train_feed(self, learner: Learner, mesh: Mesh, seed: int) -> Feed:
+    def train_feed(self, learner: Learner, layout: Layout, seed: int) -> Feed:
         """The feed of training examples, endless and shuffled, of one frame size in each batch.
 
         Raises:
@@ -110,10 +109,12 @@ class DataConfig:
         if self.pack_images and learner.converter == "tokenizer":
             raise UserError("found pack_images in a tokenizer's training, expected it with a transformer: leave it out")
         # Each with a seed of its own: what is drawn at several sizes would come in the same order at each.
-        feeds = [size.feed(learner, mesh, self, (seed + index) % 2**31, train=True) for index, size in enumerate(sizes)]
+        feeds = [
+            size.feed(learner, layout, self, (seed + index) % 2**31, train=True) for index, size in enumerate(sizes)
+        ]
         return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
 
-    def eval_feeds(self, learner: Learner, mesh: Mesh, seed: int) -> dict[str, MixtureFeed]:
+    def eval_feeds(self, learner: Learner, layout: Layout, seed: int) -> dict[str, MixtureFeed]:
         """Feeds of test examples, in order and once, by what the names of their metrics end in.
 
         Raises:
@@ -121,7 +122,7 @@ class DataConfig:
         """
         first, *others = self.sizes(learner)
         named = {"": first, **{f"_{size.frame_size}px": size for size in others if size.eval_mixture}}
-        return {ending: size.feed(learner, mesh, self, seed, train=False) for ending, size in named.items()}
+        return {ending: size.feed(learner, layout, self, seed, train=False) for ending, size in named.items()}
 
     def sizes(self, learner: Learner) -> list[ResolutionConfig]:
         """All that is trained on, that of the learner's own frame size first.

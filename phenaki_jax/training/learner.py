@@ -130,6 +130,14 @@ class Learner(Protocol):
     def describe(self) -> dict[str, Any]:
         """What it is and the configurations of its models, as JSON."""
 
+    def batch_spec(self, rows: int, images: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of what a feed gives it.
+
+        Args:
+          rows: of a batch.
+          images: that share a row, see `data.packing`; 1 where none do.
+        """
+
     def init_params(self, rng: PRNGKeyArray) -> Any:
         """Parameters at step 0, boxed with their logical axis names."""
 

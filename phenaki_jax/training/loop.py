@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
 from phenaki_jax.data.alternation import AlternatingFeed
@@ -30,7 +29,7 @@ from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.reference import Reference
-from phenaki_jax.training.sharding import MeshConfig, batch_sharding, compiler_options
+from phenaki_jax.training.sharding import Layout, MeshConfig
 from phenaki_jax.training.state import StepConfig
 
 
@@ -112,13 +111,13 @@ def train(
         seed=seed,
     )
     curves = Reference.read(reference)
-    mesh = mesh_config.make()
-    _check_parts(data, step_config, mesh)
-    feed = data.train_feed(learner, mesh, seed)
-    _check_evaluation(data, learner, mesh, seed)
+    layout = mesh_config.make()
+    _check_parts(data, step_config, layout)
+    feed = data.train_feed(learner, layout, seed)
+    _check_evaluation(data, learner, layout, seed)
 
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
-    spec = state_lib.state_spec(learner, transform, mesh, mesh_config.rules, step_config)
+    spec = state_lib.state_spec(learner, transform, layout, step_config)
     _check_frame_sizes(feed, learner, spec)
     average_decay = "above 0" if step_config.average_decay else "0"
     description = {
@@ -148,8 +147,8 @@ def train(
         learner.check_frozen(state.frozen)
         checkpoints = Checkpoints(workdir)
 
-    options = compiler_options(mesh)
-    step_function = CompiledStep(learner, transform, step_config, spec, mesh)
+    options = layout.compiler_options
+    step_function = CompiledStep(learner, transform, step_config, spec, layout)
     eval_function = jax.jit(functools.partial(state_lib.eval_step, learner), compiler_options=options)
     image_function = jax.jit(learner.images, compiler_options=options)
     merge = jax.jit(lambda first, second: first.merge(second))
@@ -167,7 +166,7 @@ def train(
         _stop_requests() as stop,
         contextlib.closing(checkpoints),
         contextlib.closing(log),
-        jax.set_mesh(mesh),
+        layout.applied(),
         contextlib.closing(_Progress(first_step, schedule.steps)) as progress,
     ):
         for step in range(first_step + 1, schedule.steps + 1):
@@ -196,7 +195,7 @@ def train(
             if evaluates:
                 progress.tell(step, learner.summary(values, curves.expected("train", step)))
                 evaluated = {}
-                for ending, held_out in data.eval_feeds(learner, mesh, seed).items():
+                for ending, held_out in data.eval_feeds(learner, layout, seed).items():
                     judged = _evaluate(eval_function, merge, state, held_out, schedule)
                     evaluated |= {name + ending: value for name, value in judged.items()}
                 log.write("eval", step, evaluated, curves.expected("eval", step))
@@ -225,9 +224,9 @@ def check_settings(**settings: Any) -> None:
     settings["learner"].check_steps(settings["schedule"].steps)
 
 
-def _check_parts(data: DataConfig, step_config: StepConfig, mesh: Mesh) -> None:
+def _check_parts(data: DataConfig, step_config: StepConfig, layout: Layout) -> None:
     """Refuses batches that cannot be taken in equal parts by all devices that they are divided over."""
-    parts, ways = step_config.microbatches, batch_sharding(mesh).num_devices // mesh.shape["model"]
+    parts, ways = step_config.microbatches, layout.batch_parts
     for found in (data.batch_size, *(size.batch_size for size in data.resolutions)):
         if parts > 1 and found % (parts * ways):
             raise UserError(
@@ -245,9 +244,9 @@ def _check_frame_sizes(feed: Feed, learner: Learner, spec: state_lib.TrainState)
             raise UserError(f"{each.settings.mixture}: {error}") from error
 
 
-def _check_evaluation(data: DataConfig, learner: Learner, mesh: Mesh, seed: int) -> None:
+def _check_evaluation(data: DataConfig, learner: Learner, layout: Layout, seed: int) -> None:
     """Refuses what an evaluation would stumble over hours later."""
-    for feed in data.eval_feeds(learner, mesh, seed).values():
+    for feed in data.eval_feeds(learner, layout, seed).values():
         if next(feed, None) is None:
             raise UserError(
                 f"the test split of {feed.settings.mixture} is smaller than one batch of {feed.settings.batch_size}; "

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array
 from tqdm import tqdm
 
@@ -30,7 +29,7 @@ from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.fingerprint import fingerprint
-from phenaki_jax.training.sharding import MESH_AXES, batch_sharding
+from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.state import frozen_spec
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
@@ -213,10 +212,10 @@ class _Computer:
 
     def __init__(self, learner: TransformerLearner, batch_size: int) -> None:
         self._learner, self._batch_size = learner, batch_size
-        self._mesh = Mesh(np.asarray(jax.local_devices()).reshape(1, -1, 1), MESH_AXES)
-        if batch_size % (ways := self._mesh.devices.size):
+        self._layout = MeshConfig(rules="fully_sharded").over(jax.local_devices())
+        if batch_size % (ways := self._layout.batch_parts):
             raise UserError(f"found batch_size {batch_size}, expected a multiple of {ways}, the devices there are")
-        self._frozen = learner.load_frozen(frozen_spec(learner, self._mesh, "fully_sharded"))
+        self._frozen = learner.load_frozen(frozen_spec(learner, self._layout))
         self.tokenizer_fingerprint = fingerprint(self._frozen["tokenizer"])
         self._compute = jax.jit(functools.partial(_compute, learner))
 
@@ -228,12 +227,11 @@ class _Computer:
         """
         examples = examples_of(share.task, share.settings, share.shard, data_dir)
         batches = examples.batch(self._batch_size).prefetch(1)
-        sharding = batch_sharding(self._mesh)
-        with jax.set_mesh(self._mesh):
+        with self._layout.applied():
             for batch in told_damage(batches, share.settings):
                 # The last batch is filled up, so that all are of one shape.
                 rows = np.minimum(np.arange(self._batch_size), len(batch["video"]) - 1)
-                full = {name: jax.device_put(array[rows], sharding) for name, array in batch.items()}
+                full = {name: jax.device_put(array[rows], self._layout.batch) for name, array in batch.items()}
                 tokens, embeddings = self._compute(self._frozen, full)
                 yield from self._encoded(
                     batch, np.asarray(tokens), None if embeddings is None else np.asarray(embeddings)

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.struct import PyTreeNode
-from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from phenaki_jax.errors import UserError, check_types
-from phenaki_jax.training import sharding
 from phenaki_jax.training.learner import Batch, Given, Learned, Learner, Settled
+from phenaki_jax.training.sharding import Layout, shardings_like
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +90,12 @@ class TrainState(PyTreeNode):
 
 
 def state_spec(
-    learner: Learner, transform: optax.GradientTransformation, mesh: Mesh, rules: str, config: StepConfig
+    learner: Learner, transform: optax.GradientTransformation, layout: Layout, config: StepConfig
 ) -> TrainState:
     """Shapes, types and shardings of a state, without computing it; also what a checkpoint is restored into."""
     boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
     params = nn.unbox(boxed)
-    whole = sharding.replicated(mesh)
-    shardings = sharding.parameter_shardings(boxed, mesh, rules)
+    whole, shardings = layout.whole, layout.parameters(boxed)
     optimizer = jax.eval_shape(transform.init, params)
 
     def place(leaf: jax.ShapeDtypeStruct, where: Any) -> jax.ShapeDtypeStruct:
@@ -110,8 +108,8 @@ def state_spec(
         params=placed,
         average={name: placed[name] for name in learner.averaged} if config.average_decay else {},
         statistics=jax.tree.map(lambda leaf: place(leaf, whole), jax.eval_shape(learner.initial_statistics)),
-        frozen=frozen_spec(learner, mesh, rules),
-        optimizer=jax.tree.map(place, optimizer, sharding.shardings_like(optimizer, shardings, whole)),
+        frozen=frozen_spec(learner, layout),
+        optimizer=jax.tree.map(place, optimizer, shardings_like(optimizer, shardings, whole)),
         seed=scalar,
     )
 
@@ -131,10 +129,10 @@ def with_frozen(learner: Learner, state: TrainState, spec: TrainState) -> TrainS
     return state.replace(frozen={**state.frozen, **learner.load_frozen(lacking)})
 
 
-def frozen_spec(learner: Learner, mesh: Mesh, rules: str) -> Any:
+def frozen_spec(learner: Learner, layout: Layout) -> Any:
     """Shapes, types and shardings of the frozen parameters."""
     boxed = learner.frozen_spec()
-    places = sharding.parameter_shardings(boxed, mesh, rules)
+    places = layout.parameters(boxed)
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), nn.unbox(boxed), places
     )

@@ -88,6 +88,15 @@ class TokenizerLearner:
         """Texts are not read; one token is the least that a feed can hold."""
         return 1
 
+    def batch_spec(self, rows: int, images: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+        """Frames, and which of them are there; images never share a row."""
+        del images
+        video = (rows, self.frames, self.frame_size, self.frame_size, 3)
+        return {
+            "video": jax.ShapeDtypeStruct(video, jnp.uint8),
+            "frame_mask": jax.ShapeDtypeStruct(video[:2], jnp.bool_),
+        }
+
     def check_steps(self, steps: int) -> None:
         """Refuses a discriminator that would not act on the tokenizer in so many steps.
 

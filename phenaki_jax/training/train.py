@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import loop
+
+_REQUIRED = re.compile(r"^(\w+) = %gin\.REQUIRED$", re.MULTILINE)
 
 
 def run(
@@ -38,13 +41,18 @@ def run(
     return loop.train(**settings, workdir=workdir, configuration=gin.config_str(max_line_length=120))
 
 
-def settings_of(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> dict[str, Any]:
+def settings_of(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_ins: bool = False) -> dict[str, Any]:
     """What run files and bindings say of a training: arguments of `loop.train`.
+
+    Args:
+      gin_files: see `run`.
+      gin_bindings: see `run`.
+      stand_ins: whether a word stands for each folder and mixture that is required and not set, as where none is read.
 
     Raises:
       UserError: see `run`.
     """
-    configure(gin_files, gin_bindings)
+    configure(gin_files, gin_bindings, stand_ins=stand_ins)
     try:
         settings: dict[str, Any] = gin.get_bindings(loop.train)
     except (UserError, TypeError) as error:
@@ -56,7 +64,7 @@ def settings_of(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> dict[s
     return settings
 
 
-def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
+def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_ins: bool = False) -> None:
     """Fills gin with run files and bindings.
 
     Raises:
@@ -77,6 +85,8 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
             _parse(binding)
         for binding, before in zip(gin_bindings, in_files, strict=True):
             _check_type(binding, before)
+        for name in _REQUIRED.findall(gin.config_str()) if stand_ins else ():
+            gin.parse_config(f"{name} = 'not set'")
         bound = _bindings_of_training()
         if missing := [name for name in ("learner", "optimizer", "data", "schedule") if name not in bound]:
             raise UserError(

@@ -225,6 +225,31 @@ class TransformerLearner:
         """Tokens of a text."""
         return max(1, self.model.text_length)
 
+    def batch_spec(self, rows: int, images: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+        """Frames and texts, or what was computed of them."""
+        if not self.precomputed:
+            texts = (rows, images, self.text_length) if images > 1 else (rows, self.text_length)
+            kinds = {**_raw_texts(texts), "prefix_frames": ((rows,), jnp.int32)}
+            if images > 1:
+                kinds["packed_images"] = ((rows,), jnp.int32)
+            frames = TokenizerLearner(self.model.tokenizer).batch_spec(rows)
+            return {**frames, **{name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()}}
+        length = math.prod(self.model.token_shape)
+        kinds = {
+            "video_tokens": ((rows, length), jnp.int32),
+            "token_positions": ((rows, length, 3), jnp.int32),
+            "segment_ids": ((rows, length), jnp.int32),
+            "known": ((rows, length), jnp.bool_),
+            "filled": ((rows, images), jnp.bool_),
+        }
+        if self.model.has_frozen_text:
+            texts = (rows, images * self.text_length)
+            width = self.model.transformer.text_width
+            kinds |= {"text_embeddings": ((*texts, width), jnp.bfloat16), "text_segment_ids": (texts, jnp.int32)}
+        else:
+            kinds |= _raw_texts((rows, images, self.text_length))
+        return {name: jax.ShapeDtypeStruct(*kind) for name, kind in kinds.items()}
+
     def check_steps(self, steps: int) -> None:
         """Any number will do."""
 
@@ -519,6 +544,10 @@ def _encode_rows(
     images = pixels_of[:, : tokens.shape[1]].reshape(-1, 1, *video.shape[2:])
     alone = apply(tokenizer, params, images, method="encode").reshape(tokens.shape)
     return jnp.where(packed_images[:, None, None, None] > 0, alone, tokens)
+
+
+def _raw_texts(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"text_tokens": (shape, jnp.int32), "text_mask": (shape, jnp.bool_)}
 
 
 def _draw_codes(rng: PRNGKeyArray, logits: Logits) -> Int[Array, "batch length"]:

@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.layers import positions as positions_lib
-from phenaki_jax.layers.attention import KeyValues
+from phenaki_jax.layers.attention import KeyValues, Segments
+from phenaki_jax.layers.layout import constrain
 from phenaki_jax.layers.linear import linear
 from phenaki_jax.layers.module import parameter
 from phenaki_jax.layers.stack import ContextKeyValues, Stack
@@ -134,12 +135,12 @@ class MaskedTransformer(nn.Module):
         tokens = sum(self._table()[digit] for digit in digits)
         tokens = jnp.where(masked[..., None], self.mask_embedding.astype(self.dtype), tokens)
         tokens += positions_lib.sinusoidal_embedding(token_positions, config.width).astype(self.dtype)
-        tokens = nn.with_logical_constraint(tokens, ("batch", "length", "embed"))
-        mask = None if segment_ids is None else _same_segment(segment_ids, segment_ids)
+        tokens = constrain(tokens, "batch", "length", "embed")
+        mask = None if segment_ids is None else Segments(segment_ids, segment_ids)
         context_mask = None
         if text is not None:
             own = jnp.ones((1, 1), jnp.int32) if segment_ids is None else segment_ids
-            context_mask = _same_segment(own, text.segment_ids)
+            context_mask = Segments(own, text.segment_ids)
         features, _ = self.stack(
             tokens,
             angles=positions_lib.rotary_angles(token_positions, config.stack.head_width),
@@ -156,6 +157,8 @@ class MaskedTransformer(nn.Module):
         if self.config.code_levels:
             head = head + self.digit_head @ _code_digits(self.config.code_levels).T
         joint = linear(features.astype(jnp.float32), head)
+        if joint.ndim == 3:
+            joint = constrain(joint, "batch", "length", "codes")
         ends = [sum(self.config.factors[:count]) for count in range(1, len(self.config.factors))]
         return tuple(jnp.split(joint, ends, axis=-1))
 
@@ -168,13 +171,6 @@ class MaskedTransformer(nn.Module):
         if self.config.code_levels:
             table = table + _code_digits(self.config.code_levels) @ self.digit_embedding
         return table.astype(self.dtype)
-
-
-def _same_segment(
-    queries: Int[Array, "#batch #length"], keys: Int[Array, "batch keys"]
-) -> Bool[Array, "batch 1 #length keys"]:
-    """Who attends to whom: those of one segment to each other, nobody to padding."""
-    return ((queries[:, :, None] == keys[:, None, :]) & (keys > 0)[:, None, :])[:, None]
 
 
 def _code_digits(levels: tuple[int, ...]) -> Float[Array, "codes digits"]:

@@ -14,7 +14,7 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text import testing
 from phenaki_jax.text.t5 import SIZES, T5Config, T5Encoder, relative_buckets
-from phenaki_jax.training.sharding import MeshConfig, batch_sharding, parameter_shardings
+from phenaki_jax.training.sharding import MeshConfig
 
 CONFIGS = {"t5": testing.TINY, "umt5": testing.TINY_UMT5}
 
@@ -108,9 +108,10 @@ def test_half_precision_is_near() -> None:
 
 def test_xxl_is_divided_over_devices() -> None:
     """The program for a 2 x 2 mesh: each device holds a quarter of every kernel, and half of the embedding."""
-    config, mesh = T5Config.named("xxl"), MeshConfig(data=2, model=2).make()
+    config = T5Config.named("xxl")
+    layout = MeshConfig(data=2, model=2, rules="fully_sharded").make()
     boxed = boxed_params(config)
-    places = parameter_shardings(boxed, mesh, "fully_sharded")
+    places = layout.parameters(boxed)
     assert places["layers"]["query"].spec == PartitionSpec(None, "data", "model", None)
     assert places["layers"]["attention_out"].spec == PartitionSpec(None, "model", None, "data")
     assert places["layers"]["mlp_out"].spec == PartitionSpec(None, "model", "data")
@@ -118,10 +119,8 @@ def test_xxl_is_divided_over_devices() -> None:
     params = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.unbox(boxed), places
     )
-    tokens, mask = (
-        jax.ShapeDtypeStruct((4, 128), dtype, sharding=batch_sharding(mesh)) for dtype in (jnp.int32, jnp.bool)
-    )
-    with jax.set_mesh(mesh):
+    tokens, mask = (jax.ShapeDtypeStruct((4, 128), dtype, sharding=layout.batch) for dtype in (jnp.int32, jnp.bool))
+    with layout.applied():
         compiled = encode.lower(config, params, tokens, mask).compile()
     held = compiled.memory_analysis().argument_size_in_bytes / 4
     assert held / 4762e6 == pytest.approx(0.25, abs=0.01)

@@ -24,7 +24,7 @@ from phenaki_jax.text.stored_arrays import StoredArray, open_arrays
 from phenaki_jax.text.t5 import T5Config
 from phenaki_jax.text.t5_checkpoints import load_t5, t5_config_of
 from phenaki_jax.text.testing import TINY, TINY_UMT5, random_t5
-from phenaki_jax.training.sharding import MeshConfig, parameter_shardings
+from phenaki_jax.training.sharding import MeshConfig
 
 PARAMS = random_t5(TINY)
 Unpack = Callable[[str], pathlib.Path]
@@ -215,11 +215,11 @@ def test_every_device_gets_its_own_part(
     """On 2 x 2 devices a kernel is read in quarters, and layer by layer where they are apart."""
     config = TINY_UMT5 if form.endswith("umt5") else TINY
     path = fixtures / "transformers_t5.safetensors" if form == "transformers" else t5x_checkpoint(form)
-    mesh = MeshConfig(data=2, model=2).make()
+    layout = MeshConfig(data=2, model=2, rules="fully_sharded").make()
     trees: list[Any] = []
 
     def shardings(boxed: Any) -> Any:
-        trees.append(parameter_shardings(boxed, mesh, "fully_sharded"))
+        trees.append(layout.parameters(boxed))
         return trees[-1]
 
     found = load_t5(path, config, shardings)
@@ -232,9 +232,9 @@ def test_every_device_gets_its_own_part(
 
 
 def test_what_several_devices_hold_is_read_once(fixtures: pathlib.Path, read_sizes: dict[str, list[int]]) -> None:
-    mesh = MeshConfig(replica=2, data=2).make()
+    layout = MeshConfig(replica=2, data=2, rules="fully_sharded").make()
     path = fixtures / "transformers_t5.safetensors"
-    found = load_t5(path, TINY, lambda boxed: parameter_shardings(boxed, mesh, "fully_sharded"))
+    found = load_t5(path, TINY, layout.parameters)
     assert_equal(found, PARAMS)
     assert len(found["layers"]["query"].addressable_shards) == 4
     assert read_sizes["encoder.block.0.layer.0.SelfAttention.q.weight"] == [16 * 4 * 8 // 2] * 2
@@ -246,17 +246,17 @@ from phenaki_jax.layers.module import apply
 from phenaki_jax.text.t5 import T5Encoder
 from phenaki_jax.text.t5_checkpoints import load_t5
 from phenaki_jax.text.testing import TINY, random_texts
-from phenaki_jax.training.sharding import MeshConfig, parameter_shardings
+from phenaki_jax.training.sharding import MeshConfig
 
-mesh = MeshConfig(data=2, model=4).make()
+layout = MeshConfig(data=2, model=4, rules="fully_sharded").make()
 whole = load_t5(sys.argv[1], TINY)
-cut = load_t5(sys.argv[1], TINY, lambda boxed: parameter_shardings(boxed, mesh, "fully_sharded"))
+cut = load_t5(sys.argv[1], TINY, layout.parameters)
 jax.tree.map(np.testing.assert_array_equal, cut, whole)
 assert len(cut["layers"]["query"].addressable_shards) == 8
 assert cut["layers"]["query"].addressable_shards[0].data.shape == (2, 8, 1, 8)
 encode = jax.jit(lambda params, *text: apply(T5Encoder(TINY), params, *text))
 texts = random_texts(TINY)
-with jax.set_mesh(mesh):
+with layout.applied():
     np.testing.assert_allclose(encode(cut, *texts), encode(whole, *texts), atol=1e-5)
 print("equal")
 """

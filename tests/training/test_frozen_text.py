@@ -68,10 +68,10 @@ def test_another_text_encoder_is_refused_on_resuming(
 
 
 def test_the_text_encoder_is_divided_over_devices_as_it_is_read(t5_learner: TransformerLearner) -> None:
-    mesh = MeshConfig(data=2, model=2, rules="fully_sharded").make()
+    layout = MeshConfig(data=2, model=2, rules="fully_sharded").make()
     boxed = jax.eval_shape(t5_learner.init_params, jax.random.key(0))
     transform = t5_learner.transform(OptimizerConfig(), boxed)
-    spec = state_lib.state_spec(t5_learner, transform, mesh, "fully_sharded", StepConfig())
+    spec = state_lib.state_spec(t5_learner, transform, layout, StepConfig())
     read = t5_learner.load_frozen(spec.frozen)["text"]
     query = read["layers"]["query"]
     assert len({str(shard.index) for shard in query.addressable_shards}) == 4
@@ -159,6 +159,4 @@ def test_averages_are_of_what_is_trained(t5_learner: TransformerLearner) -> None
     assert t5_learner.averaged == ("transformer",)
     params = jax.eval_shape(t5_learner.init_params, jax.random.key(0))
     assert set(params) == {"transformer"}
-    state_lib.state_spec(
-        t5_learner, optax.identity(), MeshConfig().make(), "data_parallel", StepConfig(average_decay=0.9)
-    )
+    state_lib.state_spec(t5_learner, optax.identity(), MeshConfig().make(), StepConfig(average_decay=0.9))

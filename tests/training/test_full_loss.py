@@ -52,14 +52,12 @@ def test_a_hundred_steps_with_all_losses_stay_finite_and_teach_both_networks(dty
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=10, decay_steps=100)
     config = state.StepConfig(average_decay=0.999)
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
-    mesh = sharding.MeshConfig().make()
-    now = state.initial_state(
-        learner, transform, 0, state.state_spec(learner, transform, mesh, "data_parallel", config)
-    )
+    layout = sharding.MeshConfig().make()
+    now = state.initial_state(learner, transform, 0, state.state_spec(learner, transform, layout, config))
     step = jax.jit(functools.partial(state.train_step, learner, transform, config), donate_argnums=0)
-    batch = jax.device_put(_clips(4, 5, 32), sharding.batch_sharding(mesh))
+    batch = jax.device_put(_clips(4, 5, 32), layout.batch)
     psnrs = []
-    with jax.set_mesh(mesh):
+    with layout.applied():
         for _ in range(100):
             now, metrics = step(now, batch)
             values = {name: value for name, value in metrics.compute().items() if name not in NOT_COUNTED}
@@ -90,13 +88,11 @@ def paper_step(devices: int, out: str) -> None:
     optimizer = OptimizerConfig(warmup_steps=0, decay_steps=10)
     config = state.StepConfig()
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
-    mesh = sharding.MeshConfig().make()
-    assert mesh.size == devices
-    now = state.initial_state(
-        learner, transform, 0, state.state_spec(learner, transform, mesh, "fully_sharded", config)
-    )
-    batch = jax.device_put(_clips(8, 3, 128), sharding.batch_sharding(mesh))
-    with jax.set_mesh(mesh):
+    layout = sharding.MeshConfig(rules="fully_sharded").make()
+    assert layout.mesh.size == devices
+    now = state.initial_state(learner, transform, 0, state.state_spec(learner, transform, layout, config))
+    batch = jax.device_put(_clips(8, 3, 128), layout.batch)
+    with layout.applied():
         step = jax.jit(functools.partial(state.train_step, learner, transform, config), donate_argnums=0)
         now, metrics = step(now, batch)
     found = {name: np.asarray(value) for name, value in metrics.compute().items() if name not in NOT_COUNTED}

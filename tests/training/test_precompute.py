@@ -54,7 +54,7 @@ def records(folder: pathlib.Path) -> dict[str, list[bytes]]:
 
 
 def frozen_of(learner: TransformerLearner) -> Any:
-    return learner.load_frozen(frozen_spec(learner, MeshConfig().make(), "data_parallel"))
+    return learner.load_frozen(frozen_spec(learner, MeshConfig().make()))
 
 
 @pytest.mark.parametrize("pack_images", [False, True])
@@ -64,12 +64,12 @@ def test_losses_and_gradients_are_those_on_the_fly(
     data = dataclasses.replace(data, eval_mixture="moving_shapes_joint", pack_images=pack_images)
     precompute(learner, data, tmp_path, ONE_FILE)
     stored = dataclasses.replace(learner, precomputed=str(tmp_path))
-    mesh, rng = MeshConfig().make(), jax.random.key(1)
+    layout, rng = MeshConfig().make(), jax.random.key(1)
     params = nn.unbox(learner.init_params(jax.random.key(0)))
     found, rows = [], []
     for each in (learner, stored):
         frozen = frozen_of(each)
-        (feed,) = data.eval_feeds(each, mesh, 0).values()
+        (feed,) = data.eval_feeds(each, layout, 0).values()
         learn = jax.jit(jax.grad(each.loss, has_aux=True))
         batches = list(feed)
         rows.append(len(batches))

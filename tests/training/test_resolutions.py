@@ -78,13 +78,13 @@ def test_steps_are_divided_by_rate_and_every_size_has_an_order_of_its_own(
 def test_a_size_is_evaluated_on_where_it_names_a_mixture_for_that(
     tokenizer_learner: TokenizerLearner, two_sizes: DataConfig
 ) -> None:
-    mesh = MeshConfig().make()
-    found = two_sizes.eval_feeds(tokenizer_learner, mesh, 0)
+    layout = MeshConfig().make()
+    found = two_sizes.eval_feeds(tokenizer_learner, layout, 0)
     assert {ending: feed.settings.mixture for ending, feed in found.items()} == {
         "": "moving_shapes_video_text",
         "_64px": "moving_shapes_video_text_64",
     }
-    assert set(changed(two_sizes, eval_mixture="").eval_feeds(tokenizer_learner, mesh, 0)) == {""}
+    assert set(changed(two_sizes, eval_mixture="").eval_feeds(tokenizer_learner, layout, 0)) == {""}
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """Where arrays lie: kernels as the rules say, an optimizer's moments where their parameters do."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.testing import random_params, tiny_config
@@ -13,7 +15,7 @@ from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.learner import Learner, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.sharding import MESH_AXES, MeshConfig, batch_sharding, parameter_shardings
+from phenaki_jax.training.sharding import RULES, MeshConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
@@ -23,8 +25,8 @@ STEP = state_lib.StepConfig(microbatches=2, average_decay=0.9)
 
 
 def test_a_mesh_takes_all_devices_there_are() -> None:
-    assert dict(MeshConfig().make().shape) == {"replica": 1, "data": 4, "model": 1}
-    assert dict(MeshConfig(replica=2, model=2).make().shape) == {"replica": 2, "data": 1, "model": 2}
+    assert dict(MeshConfig().make().mesh.shape) == {"replica": 1, "data": 4, "model": 1}
+    assert dict(MeshConfig(replica=2, model=2).make().mesh.shape) == {"replica": 2, "data": 1, "model": 2}
 
 
 @pytest.mark.parametrize("axes", [{"replica": 0}, {"model": -1}, {"data": 0}, {"data": -2}])
@@ -41,19 +43,19 @@ def test_a_mesh_of_other_devices_is_refused(mesh: MeshConfig) -> None:
 
 def test_parameters_lie_as_the_rules_say() -> None:
     boxed = jax.eval_shape(LEARNER.init_params, jax.random.key(0))
-    mesh = MeshConfig(data=2, model=2).make()
-    whole = jax.tree.leaves(parameter_shardings(boxed, mesh, "data_parallel"))
+    layout = MeshConfig(data=2, model=2).make()
+    whole = jax.tree.leaves(layout.parameters(boxed))
     assert all(place.is_fully_replicated for place in whole)
-    cut = parameter_shardings(boxed, mesh, "fully_sharded")
+    cut = dataclasses.replace(layout, rules="fully_sharded").parameters(boxed)
     kernels = [place.spec for path, place in jax.tree_util.tree_leaves_with_path(cut) if "mlp" in str(path)]
     assert set(kernels) == {PartitionSpec(None, "data", "model"), PartitionSpec(None, "data")}
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_moments_lie_where_their_parameters_do(kind: str) -> None:
-    mesh = MeshConfig(data=2, model=2).make()
+    layout = MeshConfig(data=2, model=2, rules="fully_sharded").make()
     boxed = jax.eval_shape(LEARNER.init_params, jax.random.key(0))
-    spec = state_lib.state_spec(LEARNER, LEARNER.transform(OptimizerConfig(kind), boxed), mesh, "fully_sharded", STEP)
+    spec = state_lib.state_spec(LEARNER, LEARNER.transform(OptimizerConfig(kind), boxed), layout, STEP)
     places = {str(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(spec.params)}
     found = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(spec.optimizer):
@@ -73,7 +75,8 @@ class OverRandomTokenizer(TransformerLearner):
 
 
 @pytest.mark.parametrize("learner", [LEARNER, OverRandomTokenizer(tiny_config(), "")], ids=["tokenizer", "transformer"])
-def test_sharded_steps_are_those_of_one_device(learner: Learner) -> None:
+@pytest.mark.parametrize("rules", list(RULES))
+def test_sharded_steps_are_those_of_one_device(learner: Learner, rules: str) -> None:
     """Two steps over a 2 x 2 mesh of sharded parameters and batches give the parameters that one device gives."""
     rng = np.random.default_rng(0)
     batch = {
@@ -84,18 +87,16 @@ def test_sharded_steps_are_those_of_one_device(learner: Learner) -> None:
         "text_mask": np.arange(24) < np.array([24, 3, 7, 9])[:, None],
     }
     transform, found = optax.sgd(0.1), []
-    four = MeshConfig(data=2, model=2, rules="fully_sharded")
-    one = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), MESH_AXES)
-    for mesh, rules in ((one, "data_parallel"), (four.make(), four.rules)):
-        spec = state_lib.state_spec(learner, transform, mesh, rules, STEP)
+    for layout in (MeshConfig().over(jax.devices()[:1]), MeshConfig(data=2, model=2, rules=rules).make()):
+        spec = state_lib.state_spec(learner, transform, layout, STEP)
         state = state_lib.initial_state(learner, transform, 0, spec)
-        divided = jax.device_put(batch, batch_sharding(mesh))
-        with jax.set_mesh(mesh):
+        divided = jax.device_put(batch, layout.batch)
+        with layout.applied():
             step = jax.jit(lambda state, batch: state_lib.train_step(learner, transform, STEP, state, batch)[0])
             for _ in range(2):
                 state = step(state, divided)
         found.append(jax.tree.map(np.asarray, (state.params, state.average, state.statistics)))
-    assert len(divided["video"].addressable_shards[0].data) == 2
+    assert len(divided["video"].addressable_shards[0].data) == 4 // layout.batch_parts
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5), *found)
 
 
@@ -103,6 +104,6 @@ def test_a_step_of_many_devices_with_tables_of_odd_rows_can_begin() -> None:
     """A table has a row more than there are codes, and 259 for bytes; the head, a column for each code, is cut."""
     learner = OverRandomTokenizer(tiny_config(), "")
     boxed = jax.eval_shape(learner.init_params, jax.random.key(0))
-    places = parameter_shardings(boxed, MeshConfig(data=2, model=2).make(), "fully_sharded")["transformer"]
+    places = MeshConfig(data=2, model=2, rules="fully_sharded").make().parameters(boxed)["transformer"]
     assert places["embedding"].spec == PartitionSpec(None, "data")
     assert places["head"].spec == PartitionSpec("data", "model")

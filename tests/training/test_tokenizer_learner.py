@@ -166,13 +166,13 @@ def test_penalties_of_some_steps_are_a_mean_of_these(tokenizer_learner: Tokenize
 
 def _spec(learner: TokenizerLearner, transform: optax.GradientTransformation) -> state.TrainState:
     """The spec of a state without averages, on all devices."""
-    return state.state_spec(learner, transform, sharding.MeshConfig().make(), "data_parallel", state.StepConfig())
+    return state.state_spec(learner, transform, sharding.MeshConfig().make(), state.StepConfig())
 
 
 def _state(learner: TokenizerLearner, config: state.StepConfig) -> tuple[Callable, state.TrainState]:
     """A compiled step, and the state to begin with."""
     transform = learner.transform(OPTIMIZER, jax.eval_shape(learner.init_params, jax.random.key(0)))
-    spec = state.state_spec(learner, transform, sharding.MeshConfig().make(), "data_parallel", config)
+    spec = state.state_spec(learner, transform, sharding.MeshConfig().make(), config)
     step = jax.jit(functools.partial(state.train_step, learner, transform, config))
     return step, state.initial_state(learner, transform, 0, spec)
 
