@@ -24,6 +24,10 @@ _IN_WORDS = {
 }
 
 
+class Stopped(KeyboardInterrupt):
+    """What was asked to stop from outside, as a job that is preempted is, has stopped with all it did saved."""
+
+
 class UserError(ValueError):
     """A mistake that the user can mend: the message says what was found, what was expected and what to do."""
 

@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from phenaki_jax.errors import INTERRUPTED, UserError, raise_interrupt
+from phenaki_jax.errors import INTERRUPTED, Stopped, UserError, raise_interrupt
 
 COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments after `phenaki`; those of the process where None.
 
     Returns:
-      0; 2 for a user's mistake, told in one line on stderr; 130 where it was interrupted. Bugs keep their traceback.
+      0, also where SIGTERM has stopped a training that saved all; 2 for a user's mistake, told in one line on stderr;
+      130 where it was interrupted. Bugs keep their traceback.
     """
     argv = sys.argv[1:] if argv is None else argv
     # Orbax warns of a metadata file that single items of a checkpoint never have.
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _reliable_interrupts():
             command, args = _parse(argv)
             return _module(command).run(args)
+    except Stopped as stopped:
+        return _tell(" ".join(str(stopped).split()), 0)
     except KeyboardInterrupt as interrupt:
         return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
     except (UserError, OSError) as error:
@@ -118,11 +122,16 @@ def _begin_with_large_pages() -> None:
 
 
 def run_process(argv: Sequence[str] | None = None) -> NoReturn:
-    """The `phenaki` command as a process: it ends with the exit code of `main`."""
+    """The `phenaki` command as a process: it ends with the exit code of `main`, or 1 after the traceback of a bug."""
     _begin_with_large_pages()
-    exit_code = main(argv)
-    if exit_code == INTERRUPTED:
-        # A program of XLA may still run in its own threads; what it needs must not be torn down under it.
+    try:
+        exit_code = main(argv)
+    except Exception:
+        traceback.print_exc()
+        exit_code = 1
+    if exit_code:
+        # A program of XLA may still run in its own threads; what it needs must not be torn down under it. And other
+        # processes of a training are not to wait for this one, as they would where it takes leave of them.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)

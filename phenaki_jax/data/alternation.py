@@ -44,12 +44,18 @@ class AlternatingFeed(Feed):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the positions of all feeds and whose turn it is; see `Feed.save`."""
-        save_position(folder, [feed.iterator for feed in self.feeds], {**self._identity(), "batches": self._batches})
+        for index in self.feeds[0].written:
+            iterators = [feed.iterators[index] for feed in self.feeds]
+            save_position(
+                folder, self.feeds[0].shares[index], iterators, {**self._identity(), "batches": self._batches}
+            )
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote; see `Feed.restore`."""
-        saved = restore_position(folder, [feed.iterator for feed in self.feeds], self._identity())
-        self._batches = saved["batches"]
+        for index, share in enumerate(self.feeds[0].shares):
+            iterators = [feed.iterators[index] for feed in self.feeds]
+            self._batches = restore_position(folder, share, iterators, self._identity())["batches"]
 
     def _identity(self) -> dict[str, Any]:
-        return {"rates": list(self._rates), "seed": self._seed, "feeds": [feed.identity for feed in self.feeds]}
+        feeds = [feed.identity for feed in self.feeds]
+        return {"rates": list(self._rates), "seed": self._seed, "begun": feeds[0]["begun"], "feeds": feeds}

@@ -8,16 +8,17 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFeatureConverter, text_encoder
 from phenaki_jax.data.packing import pack_images
-from phenaki_jax.data.position import restore_position, save_position
+from phenaki_jax.data.position import Order, restore_position, save_position
 from phenaki_jax.data.precomputed import PrecomputedFeatureConverter
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
 from phenaki_jax.data.tensorflow_stack import seqio, tf
@@ -26,6 +27,7 @@ from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
 
 CONVERTERS = ("tokenizer", "transformer", "precomputed")
 _BATCHES_AHEAD = 2
+_SEED_OF_STEP = 1_000_003
 # How many calls of a map tf.data makes at once at most where nothing is tuned.
 _CORES_USED_UNTUNED = 16
 # What TensorFlow makes of a failed assertion, in whose data are the words and numbers of `converters`.
@@ -52,6 +54,7 @@ class FeedSettings:
       repeat: whether the examples begin anew when they end.
       vocabulary: of sentencepiece, a file; bytes where empty.
       pack_images: whether images share rows.
+      begun: see `Order`.
     """
 
     mixture: str
@@ -66,6 +69,7 @@ class FeedSettings:
     repeat: bool
     vocabulary: str = ""
     pack_images: bool = False
+    begun: int = 0
 
     @property
     def times(self) -> int:
@@ -92,7 +96,7 @@ class Feed(abc.ABC):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the position, so that a feed restored from it yields the batches that this one would yield next.
 
-        Every process calls this and writes a subfolder of its own, which appears complete or not at all.
+        Every process calls this and writes a subfolder for each of its shares, which appears complete or not at all.
         """
 
     @abc.abstractmethod
@@ -100,7 +104,7 @@ class Feed(abc.ABC):
         """Continues from a position that `save` wrote, in this process or another.
 
         Raises:
-          UserError: there is no such position, or it is of a feed with other settings or another number of processes.
+          UserError: there is no such position, or it is of a feed with other settings or another number of shares.
         """
 
 
@@ -108,45 +112,67 @@ class MixtureFeed(Feed):
     """Batches of one mixture, all of one shape, `batch_spec`; a last one that is not full is left out.
 
     Args:
-      dataset: this process's share of every batch.
-      settings: what the dataset was made from.
+      datasets: this process's shares of every batch.
+      settings: what the datasets were made from.
       sharding: of a batch.
-      shard: which share of how many.
+      shares: which these are, of how many.
+      writes: whether this process writes their positions; of processes that read the same shares one does.
     """
 
     def __init__(
-        self, dataset: tf.data.Dataset, settings: FeedSettings, sharding: NamedSharding, shard: seqio.ShardInfo
+        self,
+        datasets: Sequence[tf.data.Dataset],
+        settings: FeedSettings,
+        sharding: NamedSharding,
+        shares: Sequence[seqio.ShardInfo],
+        *,
+        writes: bool = True,
     ) -> None:
         self.settings, self._sharding = settings, sharding
-        self.iterator = iter(dataset)
+        self.iterators, self.shares = [iter(dataset) for dataset in datasets], tuple(shares)
+        self.written = range(len(shares)) if writes else range(0)
         # Which file a vocabulary is in says nothing of where a feed is.
-        self.identity = {
-            **dataclasses.asdict(settings),
-            "vocabulary": fingerprint_of(settings.vocabulary),
-            "share": f"{shard.index} of {shard.num_shards}",
-        }
+        self.identity = {**dataclasses.asdict(settings), "vocabulary": fingerprint_of(settings.vocabulary)}
         self.batch_spec: dict[str, jax.ShapeDtypeStruct] = {
             name: jax.ShapeDtypeStruct(
                 (settings.batch_size, *spec.shape[1:]), spec.dtype.as_numpy_dtype, sharding=sharding
             )
-            for name, spec in dataset.element_spec.items()
+            for name, spec in datasets[0].element_spec.items()
         }
 
     def __next__(self) -> dict[str, jax.Array]:
         """The next batch."""
-        batch = next(told_damage(self.iterator, self.settings))
+        parts = self._parts()
         return {
-            name: jax.make_array_from_process_local_data(self._sharding, value, self.batch_spec[name].shape)
-            for name, value in batch.items()
+            name: jax.make_array_from_process_local_data(
+                self._sharding,
+                np.concatenate([part[name] for part in parts]) if parts[1:] else parts[0][name],
+                spec.shape,
+            )
+            for name, spec in self.batch_spec.items()
         }
+
+    def _parts(self) -> list[dict[str, np.ndarray]]:
+        """What this process reads of the next batch; where it ends for one process, it ends for all."""
+        try:
+            parts = [next(told_damage(iterator, self.settings)) for iterator in self.iterators]
+        except StopIteration:
+            parts = []
+        if jax.process_count() > 1 and not self.settings.repeat:
+            parts = parts if np.all(multihost_utils.process_allgather(np.asarray(bool(parts)))) else []
+        if not parts:
+            raise StopIteration
+        return parts
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the position; see `Feed.save`."""
-        save_position(folder, [self.iterator], self.identity)
+        for index in self.written:
+            save_position(folder, self.shares[index], [self.iterators[index]], self.identity)
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote; see `Feed.restore`."""
-        restore_position(folder, [self.iterator], self.identity)
+        for share, iterator in zip(self.shares, self.iterators, strict=True):
+            restore_position(folder, share, [iterator], self.identity)
 
 
 def told_damage(batches: Iterable[Any], settings: FeedSettings) -> Iterator[dict[str, np.ndarray]]:
@@ -184,6 +210,7 @@ def make_feed(
     repeat: bool = True,
     vocabulary: str = "",
     pack_images: bool = False,
+    order: Order | None = None,
 ) -> MixtureFeed:
     """A feed of one mixture for all devices that its batches are divided over.
 
@@ -205,6 +232,7 @@ def make_feed(
       repeat: whether the examples begin anew when they end.
       vocabulary: of sentencepiece, a file; bytes where empty.
       pack_images: whether as many images share a row of a batch as it has time steps; see `packing.pack_images`.
+      order: of the examples; by default as many shares as there are processes that read different rows.
 
     Raises:
       UserError: the mixture, the split, the converter or the dataset is not there, or the batch cannot be divided.
@@ -223,35 +251,58 @@ def make_feed(
         repeat=repeat,
         vocabulary=vocabulary,
         pack_images=pack_images,
+        begun=order.begun if order else 0,
     )
     if converter not in CONVERTERS:
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(CONVERTERS)}")
     if split not in provider.splits:
         raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}")
-    shard = _share_of_process(sharding, settings)
-    dataset = _dataset(provider, settings, shard, os.fspath(data_dir))
-    return MixtureFeed(dataset, settings, sharding, shard)
+    shares, writes = _shares_of_process(sharding, settings, order.shares if order else None)
+    datasets = [_dataset(provider, settings, share, os.fspath(data_dir)) for share in shares]
+    return MixtureFeed(datasets, settings, sharding, shares, writes=writes)
 
 
-def _share_of_process(sharding: NamedSharding, settings: FeedSettings) -> seqio.ShardInfo:
-    """Which of how many equal shares of a batch this process loads; processes that hold the same rows share one."""
+def readers_of(sharding: NamedSharding) -> int:
+    """How many processes read different rows of a batch."""
+    return len(set(_parts_held(sharding)[1].values()))
+
+
+def _parts_held(sharding: NamedSharding) -> tuple[int, dict[int, tuple[int, ...]]]:
+    """In how many parts a batch is divided, and which of them each process holds."""
+    ways = len(set(map(str, sharding.devices_indices_map((sharding.num_devices,)).values())))
+    parts: dict[int, set[int]] = {}
+    pieces: Mapping[jax.Device, tuple[slice, ...]] = sharding.devices_indices_map((ways,))
+    for device, (piece,) in pieces.items():
+        parts.setdefault(device.process_index, set()).update(range(ways)[piece])
+    return ways, {process: tuple(sorted(each)) for process, each in parts.items()}
+
+
+def _shares_of_process(
+    sharding: NamedSharding, settings: FeedSettings, shares: int | None
+) -> tuple[list[seqio.ShardInfo], bool]:
+    """Which of how many equal shares of a batch this process reads, and whether it is the first that reads them."""
     batch_size = settings.batch_size
     if batch_size < 1:
         raise UserError(f"found batch_size {batch_size} of {settings.mixture}, expected at least 1")
-    ways = len(set(map(str, sharding.devices_indices_map((sharding.num_devices,)).values())))
+    ways, held = _parts_held(sharding)
     if batch_size % ways:
         raise UserError(
             f"found batch_size {batch_size}, expected a multiple of {ways}, the devices that batches are divided over: "
             f"set that of {settings.mixture} to {max(1, round(batch_size / ways)) * ways}"
         )
-    rows: dict[int, set[int]] = {}
-    pieces: Mapping[jax.Device, tuple[slice, ...]] = sharding.devices_indices_map((batch_size,))
-    for device, (piece,) in pieces.items():
-        rows.setdefault(device.process_index, set()).update(range(batch_size)[piece])
-    shares = sorted({tuple(sorted(held)) for held in rows.values()})
-    if sum(map(len, shares)) != batch_size:
+    readers = sorted(set(held.values()))
+    if sum(map(len, readers)) != ways:
         raise UserError("found a mesh whose hosts hold overlapping parts of a batch, expected equal or separate ones")
-    return seqio.ShardInfo(shares.index(tuple(sorted(rows[jax.process_index()]))), len(shares))
+    shares = shares or len(readers)
+    if shares % len(readers) or batch_size % shares:
+        raise UserError(
+            f"found {shares} shares of batches of {batch_size}, expected a multiple of {len(readers)}, the processes "
+            "that read different rows, that divides them"
+        )
+    own, each = held[jax.process_index()], shares // len(readers)
+    first = readers.index(own) * each
+    writes = jax.process_index() == min(process for process, its in held.items() if its == own)
+    return [seqio.ShardInfo(index, shares) for index in range(first, first + each)], writes
 
 
 def _dataset(
@@ -284,7 +335,8 @@ def examples_of(
             sequence_length=lengths,
             split=settings.split,
             shuffle=settings.shuffle,
-            seed=settings.seed,
+            # An order that begins later is another one.
+            seed=(settings.seed + _SEED_OF_STEP * settings.begun) % 2**31,
             shard_info=shard,
             num_epochs=None if settings.repeat else 1,
             try_in_mem_cache=False,

@@ -48,6 +48,33 @@ class Ratio(metrics.Metric):
 
 
 @flax.struct.dataclass
+class Count(metrics.Metric):
+    """How often something was so, fed by the output `name` []."""
+
+    total: Float[Array, ""]
+
+    @classmethod
+    def from_output(cls, name: str) -> type["Count"]:
+        """A metric that reads the output of this name, 1 where it was so; without it nothing is counted."""
+
+        @flax.struct.dataclass
+        class FromOutput(cls):  # type: ignore[misc, valid-type]
+            @classmethod
+            def from_model_output(cls, **outputs: Any) -> "Count":
+                return cls(total=jnp.asarray(outputs.get(name, 0.0), jnp.float32))
+
+        return FromOutput
+
+    def merge(self, other: "Count") -> "Count":
+        """Adds what another has counted."""
+        return type(self)(total=self.total + other.total)
+
+    def compute(self) -> Float[Array, ""]:
+        """The number."""
+        return self.total
+
+
+@flax.struct.dataclass
 class CodeCounts(metrics.Metric):
     """How often each code was used, fed by the output `code_counts` [codes]."""
 

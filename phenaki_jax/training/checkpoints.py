@@ -58,9 +58,9 @@ class Checkpoints:
         step = int(state.step)
         if step == self._manager.latest_step():
             return
-        positions = self._workdir / "data_position"
+        position = position_of(self._workdir, step)
         with self._writing():
-            feed.save(positions / str(step))
+            feed.save(position)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -70,12 +70,12 @@ class Checkpoints:
             )
         kept = {str(kept) for kept in self._manager.all_steps()} | {str(step)}
         if jax.process_index() == 0:
-            for position in positions.iterdir():
-                if position.name not in kept:
-                    shutil.rmtree(position, ignore_errors=True)
+            for each in position.parent.iterdir():
+                if each.name not in kept:
+                    shutil.rmtree(each, ignore_errors=True)
 
-    def restore(self, spec: TrainState, feed: Feed, description: dict[str, Any]) -> tuple[TrainState, list[str]]:
-        """The state of the last checkpoint, and the feed moved to where it was then.
+    def restore(self, spec: TrainState, feed: Feed | None, description: dict[str, Any]) -> tuple[TrainState, list[str]]:
+        """The state of the last checkpoint, and the feed, where there is one, moved to where it was then.
 
         Returns:
           The state; and, a line each, settings that it was not trained with so far, which no parameter depends on.
@@ -94,9 +94,10 @@ class Checkpoints:
             raise
         except Exception as error:
             raise _damaged(folder, error) from error
-        position = self._workdir / "data_position" / str(step)
+        position = position_of(self._workdir, step)
         try:
-            feed.restore(position)
+            if feed is not None:
+                feed.restore(position)
         except UserError:
             raise
         except Exception as error:
@@ -122,6 +123,11 @@ class Checkpoints:
 def checkpoint_steps(workdir: str | Path) -> list[int]:
     """The steps of the checkpoints that a run has left, in order."""
     return sorted(int(path.name) for path in (Path(workdir) / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def position_of(workdir: Path, step: int) -> Path:
+    """The folder of the data position that belongs to a checkpoint."""
+    return workdir / "data_position" / str(step)
 
 
 def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:

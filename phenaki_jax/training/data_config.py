@@ -8,6 +8,7 @@ import numpy as np
 
 from phenaki_jax.data.alternation import AlternatingFeed
 from phenaki_jax.data.feed import Feed, MixtureFeed, make_feed
+from phenaki_jax.data.position import Order
 from phenaki_jax.data.precomputed import precomputed_mixture
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.training.learner import Learner
@@ -38,7 +39,16 @@ class ResolutionConfig:
         if not 0 < self.rate <= 1:
             raise UserError(f"found rate {self.rate} of {self.mixture}, expected a share of the steps, above 0")
 
-    def feed(self, learner: Learner, layout: Layout, data: DataConfig, seed: int, *, train: bool) -> MixtureFeed:
+    def feed(
+        self,
+        learner: Learner,
+        layout: Layout,
+        data: DataConfig,
+        seed: int,
+        *,
+        train: bool,
+        order: Order | None = None,
+    ) -> MixtureFeed:
         """The feed of training examples, endless and shuffled, or of test examples, in order and once.
 
         Raises:
@@ -62,6 +72,7 @@ class ResolutionConfig:
             repeat=train,
             vocabulary=learner.vocabulary,
             pack_images=data.pack_images,
+            order=order,
         )
         _check_videos(feed, (learner.frames, self.frame_size, self.frame_size, 3))
         return feed
@@ -80,6 +91,8 @@ class DataConfig:
         rest. Metrics of their evaluations end in the size, as in "loss_64px".
       pack_images: whether as many images share a row of a batch as a video has time steps, each seen by itself alone.
         Rows are counted then, not examples.
+      shares: parts that examples are read in, each in an order of its own, a multiple of the processes that read them;
+        0 for as many as these. A run goes on exactly in any number of processes that divides them.
     """
 
     mixture: str
@@ -88,10 +101,12 @@ class DataConfig:
     batch_size: int
     resolutions: tuple[ResolutionConfig, ...] = ()
     pack_images: bool = False
+    shares: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "batch_size")
+        check_at_least(self, 0, "shares")
         taken = sum(each.rate for each in self.resolutions)
         if taken >= 1:
             raise UserError(
@@ -99,18 +114,27 @@ class DataConfig:
                 f"{self.mixture}: lower their rates"
             )
 
-    def train_feed(self, learner: Learner, layout: Layout, seed: int) -> Feed:
+    def train_feed(self, learner: Learner, layout: Layout, seed: int, order: Order | None = None) -> Feed:
         """The feed of training examples, endless and shuffled, of one frame size in each batch.
+
+        Args:
+          learner: what is trained.
+          layout: of the devices.
+          seed: of the order.
+          order: that of a run that goes on; where it is None, one begins.
 
         Raises:
           UserError: a mixture that is not there, or whose videos are not what is said of it.
         """
         sizes = self.sizes(learner)
+        if order is None and self.shares:
+            order = Order(self.shares)
         if self.pack_images and learner.converter == "tokenizer":
             raise UserError("found pack_images in a tokenizer's training, expected it with a transformer: leave it out")
         # Each with a seed of its own: what is drawn at several sizes would come in the same order at each.
         feeds = [
-            size.feed(learner, layout, self, (seed + index) % 2**31, train=True) for index, size in enumerate(sizes)
+            size.feed(learner, layout, self, (seed + index) % 2**31, train=True, order=order)
+            for index, size in enumerate(sizes)
         ]
         return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
 
@@ -122,7 +146,10 @@ class DataConfig:
         """
         first, *others = self.sizes(learner)
         named = {"": first, **{f"_{size.frame_size}px": size for size in others if size.eval_mixture}}
-        return {ending: size.feed(learner, layout, self, seed, train=False) for ending, size in named.items()}
+        order = Order(self.shares) if self.shares else None
+        return {
+            ending: size.feed(learner, layout, self, seed, train=False, order=order) for ending, size in named.items()
+        }
 
     def sizes(self, learner: Learner) -> list[ResolutionConfig]:
         """All that is trained on, that of the learner's own frame size first.

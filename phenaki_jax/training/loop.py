@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
-import signal
 import sys
 import typing
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -19,10 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from phenaki_jax.data.alternation import AlternatingFeed
-from phenaki_jax.data.feed import Feed
-from phenaki_jax.errors import UserError, check_at_least, check_types, check_values, raise_interrupt
+from phenaki_jax.data.feed import Feed, readers_of
+from phenaki_jax.data.position import Order, saved_order
+from phenaki_jax.errors import UserError, check_at_least, check_types, check_values
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, read_parameters_that_fit
+from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, position_of, read_parameters_that_fit
 from phenaki_jax.training.compiled import CompiledStep
 from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
@@ -31,6 +28,7 @@ from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.reference import Reference
 from phenaki_jax.training.sharding import Layout, MeshConfig
 from phenaki_jax.training.state import StepConfig
+from phenaki_jax.training.stopping import stop_requests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,7 @@ def train(
 
     Raises:
       UserError: settings that do not fit, or a loss that is not finite.
-      KeyboardInterrupt: interrupted; a checkpoint of the last step has been written.
+      KeyboardInterrupt: interrupted, `Stopped` by SIGTERM; a checkpoint of the last step has been written.
     """
     mesh_config, step_config = mesh_config or MeshConfig(), step_config or StepConfig()
     check_settings(
@@ -113,7 +111,9 @@ def train(
     curves = Reference.read(reference)
     layout = mesh_config.make()
     _check_parts(data, step_config, layout)
-    feed = data.train_feed(learner, layout, seed)
+    steps_there = checkpoint_steps(workdir)
+    order, is_new = _order(Path(workdir), steps_there, data, layout)
+    feed = data.train_feed(learner, layout, seed, order)
     _check_evaluation(data, learner, layout, seed)
 
     transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
@@ -127,11 +127,13 @@ def train(
     }
     changed: list[str] = []
     # Nothing is written before everything that could be refused has been read.
-    if checkpoint_steps(workdir):
+    if steps_there:
         checkpoints = Checkpoints(workdir)
         with contextlib.ExitStack() as refused:
             refused.callback(checkpoints.close)
-            state, changed = checkpoints.restore(state_lib.without_frozen(learner, spec), feed, description)
+            state, changed = checkpoints.restore(
+                state_lib.without_frozen(learner, spec), None if is_new else feed, description
+            )
             state = state_lib.with_frozen(learner, state, spec)
             learner.check_frozen(state.frozen)
             if (found := int(state.step)) > schedule.steps:
@@ -150,20 +152,24 @@ def train(
     options = layout.compiler_options
     step_function = CompiledStep(learner, transform, step_config, spec, layout)
     eval_function = jax.jit(functools.partial(state_lib.eval_step, learner), compiler_options=options)
-    image_function = jax.jit(learner.images, compiler_options=options)
+    # Whole on every process, the first of which shows them.
+    image_function = jax.jit(learner.images, out_shardings=layout.whole, compiler_options=options)
     merge = jax.jit(lambda first, second: first.merge(second))
 
     first_step = int(state.step)
     if first_step and jax.process_index() == 0:
         settings = f" with {', '.join(changed)}" if changed else ""
         print(f"going on from step {first_step}{settings}", flush=True)
+        if is_new:
+            print("the examples begin a new order: that of before is for another number of processes", flush=True)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
     values: dict[str, float] = {}
+    stopping = False
     health = _Health()
     evaluated = log.last_evaluation()
     with (
-        _stop_requests() as stop,
+        stop_requests() as stop,
         contextlib.closing(checkpoints),
         contextlib.closing(log),
         layout.applied(),
@@ -174,7 +180,7 @@ def train(
             state, metrics = step_function(state, batch)
             seen = metrics if seen is None else merge(seen, metrics)
             # Asked once: a request that comes while this step is told and shown is heeded after the next one.
-            stopping = stop.requested
+            stopping = stop.requested(step)
             last = step == schedule.steps or stopping
 
             evaluates = step % schedule.eval_every == 0 or step == schedule.steps
@@ -205,10 +211,8 @@ def train(
             if stopping:
                 break
 
-    if stop.requested and int(state.step) < schedule.steps:
-        raise KeyboardInterrupt(
-            f"stopped after step {int(state.step)}, which is saved; the same command goes on from it"
-        )
+    if stopping and int(state.step) < schedule.steps:
+        raise stop.kind(f"stopped after step {int(state.step)}, which is saved; the same command goes on from it")
     return evaluated
 
 
@@ -222,6 +226,18 @@ def check_settings(**settings: Any) -> None:
     if not 0 <= settings.get("seed", 0) < 2**31:
         raise UserError(f"found seed {settings['seed']}, expected 0 to {2**31 - 1}")
     settings["learner"].check_steps(settings["schedule"].steps)
+
+
+def _order(workdir: Path, steps_there: list[int], data: DataConfig, layout: Layout) -> tuple[Order | None, bool]:
+    """The order of the examples that a run in this folder goes on with, and whether it begins only now.
+
+    Shares that the processes cannot divide among themselves have no position that they could go on from.
+    """
+    found = saved_order(position_of(workdir, steps_there[-1])) if steps_there else None
+    readers = readers_of(layout.batch)
+    if found is None or found.shares % readers == 0:
+        return found, False
+    return Order(data.shares or readers, steps_there[-1]), True
 
 
 def _check_parts(data: DataConfig, step_config: StepConfig, layout: Layout) -> None:
@@ -288,35 +304,6 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
         entries = np.asarray(value)
         scalars |= {name: entries} if not entries.ndim else {f"{name}_{i:02}": x for i, x in enumerate(entries)}
     return {name: float(value) for name, value in scalars.items() if np.isfinite(value)}
-
-
-@dataclasses.dataclass
-class _Stop:
-    requested: bool = False
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[_Stop]:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after this step; a second one stops at once."""
-    stop = _Stop()
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if stop.requested:
-            raise_interrupt(number, frame)
-            return
-        stop.requested = True
-        # Not print: the signal may have come while this thread was printing.
-        os.write(2, b"\nstopping after this step and saving; once more to stop at once\n")
-
-    try:
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever owns that one handles signals
-        before = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Health:

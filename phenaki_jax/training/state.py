@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from clu import metrics
 from flax.struct import PyTreeNode
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from phenaki_jax.errors import UserError, check_types
+from phenaki_jax.evaluation.metrics import Count
 from phenaki_jax.training.learner import Batch, Given, Learned, Learner, Settled
 from phenaki_jax.training.sharding import Layout, shardings_like
 
@@ -32,6 +35,9 @@ class StepConfig:
         own.
       average_decay: of the exponential moving average of the parameters that evaluation, pictures and export use
         (MAGVIT-v2: 0.999); 0 for none. In the first steps it is less, (1 + step) / (10 + step).
+      non_finite: what becomes of a step whose gradients are not finite: "refuse" ends the training when that is next
+        looked for, before anything is saved; "skip" leaves all as it was before the step, which is counted as the
+        metric "skipped_steps".
 
     Raises:
       UserError: a value out of its range.
@@ -39,6 +45,7 @@ class StepConfig:
 
     microbatches: int = 1
     average_decay: float = 0.0
+    non_finite: str = "refuse"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -46,6 +53,8 @@ class StepConfig:
             raise UserError(f"microbatches {self.microbatches} must be at least 1")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"average_decay {self.average_decay} must be at least 0 and below 1, such as 0.999")
+        if self.non_finite not in ("refuse", "skip"):
+            raise UserError(f"found non_finite {self.non_finite!r}, expected 'refuse' or 'skip'")
 
 
 class Stream(enum.IntEnum):
@@ -194,7 +203,6 @@ def train_step(
     settling = given._replace(rng=jax.random.fold_in(given.rng, config.microbatches))
     settled = learner.settle(state.params, updated, learned.observed, settling)
     outputs = {**learned.outputs, **learner.gradient_outputs(learned.gradients, given), **settled.outputs}
-    metrics = learner.metrics().single_from_model_output(**outputs)
     new = state.replace(
         step=state.step + 1,
         params=settled.params,
@@ -202,7 +210,21 @@ def train_step(
         statistics=settled.statistics,
         optimizer=optimizer,
     )
-    return new, metrics
+    kind: Any = learner.metrics()
+    if config.non_finite == "refuse":
+        return new, kind.single_from_model_output(**outputs)
+    finite = jnp.isfinite(optax.tree.norm(learned.gradients))
+    new = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, state.replace(step=new.step))
+    seen = _with_skipped(kind).single_from_model_output(**outputs, skipped=~finite)
+    # What was seen in a step that is skipped counts for nothing.
+    counted = {name: getattr(seen, name) for name in kind.__annotations__}
+    return new, seen.replace(**jax.tree.map(lambda sums: jnp.where(finite, sums, 0), counted))
+
+
+@functools.cache
+def _with_skipped(kind: type[metrics.Collection]) -> type[metrics.Collection]:
+    """The collection that also counts the steps that were skipped."""
+    return metrics.Collection.create(**kind.__annotations__, skipped_steps=Count.from_output("skipped"))
 
 
 def _averaged(config: StepConfig, state: TrainState, settled: Settled) -> Any:

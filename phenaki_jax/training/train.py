@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.training import loop
+from phenaki_jax.training import hosts, loop
 
 _REQUIRED = re.compile(r"^(\w+) = %gin\.REQUIRED$", re.MULTILINE)
 
@@ -38,7 +38,10 @@ def run(
         # The files that it stands on, whose absence is told after the rest.
         settings["learner"].check_files()
         return {}
-    return loop.train(**settings, workdir=workdir, configuration=gin.config_str(max_line_length=120))
+    configuration = gin.config_str(max_line_length=120)
+    with hosts.told_lost():
+        hosts.check_agreement(f"{configuration}\nworkdir = {Path(workdir).absolute()}")
+        return loop.train(**settings, workdir=workdir, configuration=configuration)
 
 
 def settings_of(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_ins: bool = False) -> dict[str, Any]:

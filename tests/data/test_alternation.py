@@ -54,7 +54,7 @@ def feed_of_numbers(number: int) -> MixtureFeed:
     settings = FeedSettings(f"number {number}", "train", 1, 1, 1, 1, "tokenizer", 0, shuffle=True, repeat=True)
     mesh = jax.make_mesh((1, 1, 1), AXES, devices=jax.devices()[:1])
     dataset = tf.data.Dataset.from_tensors({"number": tf.constant([number])}).repeat()
-    return MixtureFeed(dataset, settings, NamedSharding(mesh, PartitionSpec()), seqio.ShardInfo(0, 1))
+    return MixtureFeed([dataset], settings, NamedSharding(mesh, PartitionSpec()), [seqio.ShardInfo(0, 1)])
 
 
 def turns(rates: Sequence[float], seed: int, batches: int) -> list[int]:
@@ -90,7 +90,7 @@ def test_a_restored_feed_goes_on_with_the_very_batches(
     resumed = alternating(two_sizes, mesh)
     resumed.restore(tmp_path)
     assert_equal(take(resumed, 20), expected)
-    assert [path.name for path in tmp_path.iterdir()] == ["process_0_of_1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["share_0_of_1"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from phenaki_jax.data import tasks
 from phenaki_jax.data.feed import Feed, make_feed
+from phenaki_jax.data.position import Order
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
 from tests.data.conftest import SmallDataset
@@ -147,7 +148,7 @@ def test_saving_does_not_disturb_and_replaces_what_was_saved(
     resumed = feed_of(dataset, mesh)
     resumed.restore(tmp_path)
     assert_equal(take(resumed, 3), undisturbed[3:])
-    assert [path.name for path in tmp_path.iterdir()] == ["process_0_of_1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["share_0_of_1"]
 
 
 def test_a_position_that_cannot_be_written_leaves_nothing(
@@ -217,6 +218,7 @@ feed = make_feed(
 )
 batches = [multihost_utils.process_allgather(next(feed)["video"], tiled=True) for _ in range(5)]
 feed.save(sys.argv[5])
+multihost_utils.sync_global_devices("saved")
 following = multihost_utils.process_allgather(next(feed)["video"], tiled=True)
 feed.restore(sys.argv[5])
 resumed = multihost_utils.process_allgather(next(feed)["video"], tiled=True)
@@ -235,9 +237,12 @@ def free_port() -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(("shape", "shares"), [((2, 2, 1), 2), ((1, 2, 2), 2), ((1, 1, 4), 1)])
 def test_two_processes_share_the_batches_or_load_the_same_ones(
-    dataset: SmallDataset, tmp_path: pathlib.Path, shape: tuple[int, ...], shares: int
+    dataset: SmallDataset, mesh: Mesh, tmp_path: pathlib.Path, shape: tuple[int, ...], shares: int
 ) -> None:
-    """Processes that hold different rows load different clips; those that hold the same rows load the same."""
+    """Processes that hold different rows load different clips; those that hold the same rows load the same.
+
+    One process that reads all shares has the same batches, and goes on where two have stopped.
+    """
     port, position, out = free_port(), tmp_path / "position", tmp_path / "videos.npy"
     two_devices = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     processes = []
@@ -248,8 +253,12 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
     videos = np.load(out)
     assert videos.shape == (24, 11, 32, 32, 3)
     assert len(np.unique(videos.reshape(24, -1), axis=0)) == 24
-    saved = [json.loads((position / f"process_{index}_of_2" / "feed.json").read_text()) for index in range(2)]
-    assert [feed["share"] for feed in saved] == [f"{index % shares} of {shares}" for index in range(2)]
+    assert sorted(path.name for path in position.iterdir()) == [f"share_{index}_of_{shares}" for index in range(shares)]
+    options = {"mixture": "moving_shapes_video_text", "split": "test", "batch_size": 4}
+    alone = feed_of(dataset, mesh, **options, shuffle=False, repeat=False, order=Order(shares))
+    np.testing.assert_array_equal(np.concatenate([batch["video"] for batch in take(alone, 5)]), videos[:-4])
+    alone.restore(position)
+    np.testing.assert_array_equal(next(alone)["video"], videos[-4:])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ from phenaki_jax.training.pods.topology import Topology
 from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.state import StepConfig
 
-# From what keeps all to what keeps least.
-_REMAT = ("none", "save_products", "save_attention", "full")
-_MOST_MICROBATCHES = 16
+# From what keeps least to what keeps all.
+_REMAT = ("full", "save_attention", "save_products", "none")
+_MICROBATCHES = (1, 2, 4, 8, 16)
 _FULLY_SHARDED_AT_MOST = 64
 
 
@@ -26,7 +25,7 @@ class Choice(NamedTuple):
 
     Attributes:
       mesh: of the devices.
-      remat: policy of all stacks.
+      remat: policy of all stacks; empty for those that they have.
       microbatches: parts of a batch.
     """
 
@@ -41,7 +40,7 @@ class Choice(NamedTuple):
             "rules": mesh.rules,
             "replica": mesh.replica,
             "model": mesh.model,
-            "remat": self.remat,
+            "remat": self.remat or "as in the run file",
             "microbatches": self.microbatches,
             "batch": rows,
         }
@@ -73,16 +72,19 @@ def cost(settings: dict[str, Any], topology: Topology, choice: Choice, program: 
       DoesNotFitError: a chip has too little memory.
     """
     step = dataclasses.replace(settings.get("step_config") or StepConfig(), microbatches=choice.microbatches)
-    learner = settings["learner"] if choice.remat == "" else with_remat(settings["learner"], choice.remat)
+    learner = with_remat(settings["learner"], choice.remat) if choice.remat else settings["learner"]
     settings = {**settings, "learner": learner, "step_config": step}
     layout = choice.mesh.over(topology.devices())
     made = programs.make_program(program, settings, layout, rows)
+    held, there = programs.bytes_of(made.arguments), topology.chip.memory / topology.chip.devices
+    if held > there:
+        raise programs.DoesNotFitError(held, there)
     compiled = programs.compile_program(made, layout)
     steps = settings["schedule"].steps if program == "train" else 0
     return report(program, made, compiled, topology, layout, settings=choice.settings(rows), steps=steps)
 
 
-def candidates(settings: dict[str, Any], topology: Topology, rows: int) -> Iterator[Choice]:
+def meshes(topology: Topology) -> Iterator[MeshConfig]:
     """Ways worth trying: parameters whole, in parts, and in parts with the heads or the tokens shared.
 
     Parameters are cut into as many parts as a chip's share of them is small for; slices, and what is more than that,
@@ -95,25 +97,16 @@ def candidates(settings: dict[str, Any], topology: Topology, rows: int) -> Itera
         ("fully_sharded_tensor_parallel", 4),
         ("fully_sharded_sequence_parallel", 4),
     ):
-        replica = max(topology.slices, devices // _FULLY_SHARDED_AT_MOST if rules != "data_parallel" else 1)
-        if devices % (replica * model):
-            continue
-        mesh = MeshConfig(replica=replica, model=model, rules=rules)
-        ways = devices if rules in ("data_parallel", "fully_sharded") else devices // model
-        if rows % ways:
-            continue
-        for remat in _REMAT:
-            yield Choice(mesh, remat, 1)
-        microbatches = 2
-        while microbatches <= _MOST_MICROBATCHES and rows % (microbatches * ways) == 0:
-            yield Choice(mesh, "full", microbatches)
-            microbatches *= 2
+        copies = topology.slices if rules == "data_parallel" else devices // _FULLY_SHARDED_AT_MOST
+        replica = max(topology.slices, copies)
+        if devices % (replica * model) == 0:
+            yield MeshConfig(replica=replica, model=model, rules=rules)
 
 
 def plan(
     settings: dict[str, Any], topology: Topology, rows: int, tell: Callable[[Choice, str], None]
 ) -> tuple[Choice, Report]:
-    """The quickest of the candidates that fit, without overlap.
+    """The quickest that fits, without overlap: of meshes, remat policies and, where a whole batch does not fit, parts.
 
     Args:
       settings: arguments of `loop.train`.
@@ -122,37 +115,49 @@ def plan(
       tell: is told of each that was tried, and how it went.
 
     Raises:
-      UserError: none fits; says by how much, and what would.
+      UserError: nothing fits; says by how much, and what would.
     """
-    best: tuple[Choice, Report] | None = None
-    least = math.inf
-    # Rules, of which a choice that keeps all fits already with the whole batch at once.
-    fitted: set[str] = set()
-    for choice in candidates(settings, topology, rows):
-        if choice.microbatches > 1 and choice.mesh.rules in fitted:
-            continue
+    fitting: list[tuple[Choice, Report]] = []
+    lacking: list[float] = []
+    for mesh in meshes(topology):
+        for microbatches in _MICROBATCHES:
+            found = list(_fitting(settings, topology, rows, mesh, microbatches, tell, lacking))
+            fitting += found
+            if found:
+                break
+    if not fitting:
+        least = f"the best is {min(lacking) / 2**30:.1f} GiB a chip above its" if lacking else "a chip has"
+        raise UserError(
+            f"nothing that was tried fits on {topology.name} with a batch of {rows}: {least} "
+            f"{topology.chip.memory / 2**30:.0f}; take more chips, a smaller batch, or chips with more memory"
+        )
+    return min(fitting, key=lambda found: found[1].seconds["without overlap"])
+
+
+def _fitting(
+    settings: dict[str, Any],
+    topology: Topology,
+    rows: int,
+    mesh: MeshConfig,
+    microbatches: int,
+    tell: Callable[[Choice, str], None],
+    lacking: list[float],
+) -> Iterator[tuple[Choice, Report]]:
+    """What fits of all remat policies, up to the first that does not; adds to the bytes that chips lack."""
+    for remat in _REMAT:
+        choice = Choice(mesh, remat, microbatches)
         try:
             found = cost(settings, topology, choice, "train", rows)
+            more = found.memory["peak"] - found.memory_there
         except programs.DoesNotFitError as error:
-            least = min(least, error.needed - error.there)
-            tell(choice, f"does not fit, by {(error.needed - error.there) / 2**30:.1f} GiB")
-            continue
+            more = (error.needed - error.there) * topology.chip.devices
         except UserError as error:
             tell(choice, f"cannot be: {error}")
-            continue
-        if not found.fits:
-            least = min(least, found.memory["peak"] - found.memory_there)
-            tell(choice, f"does not fit, by {(found.memory['peak'] - found.memory_there) / 2**30:.1f} GiB")
-            continue
-        fitted.add(choice.mesh.rules)
+            return
+        if more > 0:
+            lacking.append(more)
+            tell(choice, f"does not fit, by {more / 2**30:.1f} GiB a chip")
+            return
         seconds = found.seconds["without overlap"]
-        tell(choice, f"{1000 * seconds:.0f} ms without overlap, {found.memory['peak'] / 2**30:.1f} GiB")
-        if best is None or seconds < best[1].seconds["without overlap"]:
-            best = choice, found
-    if best is None:
-        raise UserError(
-            f"nothing that was tried fits on {topology.name} with a batch of {rows}: the best is {least / 2**30:.1f} "
-            f"GiB a chip above its {topology.chip.memory / 2**30:.0f}; take more chips, a smaller batch, or chips with "
-            "more memory"
-        )
-    return best
+        tell(choice, f"{1000 * seconds:.0f} ms without overlap, {found.memory['peak'] / 2**30:.1f} GiB a chip")
+        yield choice, found

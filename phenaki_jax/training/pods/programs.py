@@ -26,7 +26,10 @@ from phenaki_jax.training.sharding import Layout
 from phenaki_jax.training.transformer_learner import TransformerLearner
 
 PROGRAMS = ("train", "sample", "tokens", "texts")
-_RAN_OUT = re.compile(r"Used ([0-9.]+)([KMGT]) of ([0-9.]+)([KMGT]) hbm")
+# The compiler says it in two ways, of which the second leaves out what the program is given.
+_RAN_OUT = re.compile(
+    r"(?:Used |temporaries \()([0-9.]+)([KMGT])\)?(?: of | exceeds available HBM \()([0-9.]+)([KMGT])"
+)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -78,10 +81,12 @@ def make_program(name: str, settings: dict[str, Any], layout: Layout, rows: int)
     Raises:
       UserError: the training has no such program, or its batch or its parameters cannot be divided as the layout asks.
     """
-    if rows % layout.batch_parts:
+    config = settings.get("step_config") or state_lib.StepConfig()
+    parts = layout.batch_parts * (config.microbatches if name == "train" else 1)
+    if rows % parts:
         raise UserError(
-            f"found a batch of {rows}, expected a multiple of {layout.batch_parts}, the parts that {layout.rules} "
-            f"makes of it on {layout.mesh.size} devices"
+            f"found a batch of {rows}, expected a multiple of {parts}, the parts that {layout.rules} and microbatches "
+            f"make of it on {layout.mesh.size} devices"
         )
     return _train(settings, layout, rows) if name == "train" else _draw_or_encode(name, settings, layout, rows)
 

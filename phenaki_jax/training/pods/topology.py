@@ -170,6 +170,8 @@ def check_compiler() -> None:
         )
     # Programs for a pod are compiled beside devices that are there.
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # Nothing holds a chip here, so that several may compile at once.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     # Asking for the machine that it runs on would wait for minutes where there is no TPU.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")

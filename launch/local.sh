@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Trains in several processes on this machine, which share its cores: to try what a pod does, or for one process a GPU.
+#
+#   launch/local.sh [--dry_run] [--restarts N] PROCESSES ARGUMENTS...
+#
+# ARGUMENTS are those of `phenaki train`. Where one process ends with an error or is killed, the others are ended too; with
+# --restarts all then begin again, at most N times, and go on from the last checkpoint. Ctrl-C, and SIGTERM to this script,
+# stop all after the same step with everything saved.
+#
+# PHENAKI=command    what runs phenaki ("phenaki", or that of .venv where there is one)
+# PORT=number        of the coordinator (a free one)
+# DEVICES=number     simulated CPU devices of each process
+set -euo pipefail
+
+usage() {
+  sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p;}' "$0"
+  exit "${1:-2}"
+}
+
+dry_run=""
+restarts=0
+while [[ "${1:-}" == -* ]]; do
+  case "$1" in
+    --dry_run) dry_run=yes ;;
+    --restarts) restarts="${2:?--restarts wants a number}"; shift ;;
+    -h | --help) usage 0 ;;
+    *) echo "launch/local.sh: found $1, expected --dry_run, --restarts N or a number of processes; see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+processes="${1:-}"
+if ! [[ "$processes" =~ ^[1-9][0-9]*$ && "$restarts" =~ ^[0-9]+$ ]]; then
+  echo "launch/local.sh: found '$processes' processes and $restarts restarts, expected whole numbers; see --help" >&2
+  exit 2
+fi
+shift
+
+root="$(cd "$(dirname "$0")/.." && pwd)"
+if [[ -z "${PHENAKI:-}" ]]; then
+  PHENAKI=phenaki
+  [[ -x "$root/.venv/bin/phenaki" ]] && PHENAKI="$root/.venv/bin/phenaki"
+fi
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'
+}
+if [[ -n "${DEVICES:-}" ]]; then
+  export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$DEVICES"
+fi
+
+started=()
+stop_all() {
+  if ((${#started[@]})); then kill -TERM "${started[@]}" 2>/dev/null || true; fi
+}
+
+# All of them, until all have ended; the first exit code that is not 0.
+run_once() {
+  local port="${PORT:-$(free_port)}" first=0 code process
+  started=()
+  for ((process = 0; process < processes; process++)); do
+    local command=("$PHENAKI" train "$@" --coordinator "localhost:$port" --processes "$processes" --process "$process")
+    if [[ -n "$dry_run" ]]; then
+      printf '%q ' "${command[@]}"
+      echo "&"
+      continue
+    fi
+    "${command[@]}" &
+    started+=($!)
+  done
+  while ((${#started[@]})); do
+    code=0
+    wait -n -p ended "${started[@]}" || code=$?
+    if [[ -z "${ended:-}" ]]; then continue; fi # a signal came in between
+    local left=()
+    for process in "${started[@]}"; do [[ "$process" == "$ended" ]] || left+=("$process"); done
+    started=("${left[@]}")
+    if ((code && !first)); then
+      first=$code
+      # The others find out by themselves within seconds, and tell it; then they are not waited for.
+      (sleep 30; kill -KILL "${started[@]}") >/dev/null 2>&1 &
+      killer=$!
+    fi
+  done
+  if ((first)); then kill "$killer" 2>/dev/null || true; fi
+  return "$first"
+}
+
+stopping=""
+trap 'stopping=yes; stop_all' TERM INT
+for ((attempt = 0; ; attempt++)); do
+  code=0
+  run_once "$@" || code=$?
+  # 2 is a mistake, which another attempt would make again.
+  if ((code == 0 || code == 2 || attempt == restarts)) || [[ -n "$stopping" ]]; then exit "$code"; fi
+  echo "launch/local.sh: a process ended with $code; attempt $((attempt + 2)) of $((restarts + 1))" >&2
+done
