@@ -82,7 +82,7 @@ def dot_product_attention(
         ids = _segment_ids(query, key, segments)
         return kernels.splash_attention(query, key, value, *ids, scale=scale, axes=axes)
     seen = mask.mask if isinstance(mask, Segments) else mask
-    if kind == "gpu" and bias is None and kernels.takes_cudnn(query):
+    if kind == "gpu" and bias is None and kernels.takes_cudnn(query, key, masked=seen is not None):
         return kernels.cudnn_attention(query, key, value, seen, scale=scale)
     if kind == "cpu" and max(query.shape[1], key.shape[1]) >= _LONG_ON_CPU:
         return _attention_heads_first(query, key, value, seen, bias, scale)

@@ -27,8 +27,10 @@ def takes_splash(query: Array, key: Array) -> bool:
     return max(query.shape[1], key.shape[1]) >= _SHORTEST_ON_TPU and query.shape[-1] % 8 == 0
 
 
-def takes_cudnn(query: Array) -> bool:
-    """Whether cuDNN has a kernel for arrays of this shape and type."""
+def takes_cudnn(query: Array, key: Array, *, masked: bool) -> bool:
+    """Whether cuDNN has a kernel for arrays of these shapes and types."""
+    if masked and (query.shape[1] % 2 or key.shape[1] % 2):
+        return False
     return query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= _LANES
 
 
@@ -120,5 +122,7 @@ def cudnn_attention(
     *,
     scale: float,
 ) -> Float[Array, "batch queries heads kv"]:
-    """cuDNN's flash attention, through jax.nn."""
+    """cuDNN's flash attention, through jax.nn; a mask it wants in full for every query."""
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[1], key.shape[1]))
     return jax.nn.dot_product_attention(query, key, value, mask=mask, scale=scale, implementation="cudnn")

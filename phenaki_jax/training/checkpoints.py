@@ -1,6 +1,7 @@
 """Checkpoints: state, data position and what the run is, complete or not there (orbax CheckpointManager).
 
 workdir/checkpoints/<step>/{state,description}    written by orbax, renamed when complete
+workdir/checksums/<step>.json                     of both, written before the state has its name, see `checksums`
 workdir/data_position/<step>/                     written before it, so that it is there whenever the state is
 """
 
@@ -8,16 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from phenaki_jax import __version__
 from phenaki_jax.errors import UserError, reason_of
-from phenaki_jax.files import locked, told_unwritable
+from phenaki_jax.files import locked, make_folder, told_unwritable
+from phenaki_jax.training.checksums import first_damage, write_checksums
+from phenaki_jax.training.hosts import gathered
 
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
@@ -50,7 +55,13 @@ class Checkpoints:
         if jax.process_index() == 0:
             refusal = f"another training is writing to {workdir}: wait for it, or name another workdir"
             self._held.enter_context(locked(self._workdir, refusal))
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+        self._step = 0
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=True,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
         self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
 
     def save(self, state: TrainState, feed: Feed, description: dict[str, Any]) -> None:
@@ -61,6 +72,9 @@ class Checkpoints:
         position = position_of(self._workdir, step)
         with self._writing():
             feed.save(position)
+            # Before the callback's step becomes this one.
+            self._manager.wait_until_finished()
+            self._step = step
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -74,8 +88,21 @@ class Checkpoints:
                 if each.name not in kept:
                     shutil.rmtree(each, ignore_errors=True)
 
-    def restore(self, spec: TrainState, feed: Feed | None, description: dict[str, Any]) -> tuple[TrainState, list[str]]:
-        """The state of the last checkpoint, and the feed, where there is one, moved to where it was then.
+    def _write_checksums(self) -> None:
+        """Of a checkpoint whose files are all written, but that has not its name yet."""
+        root, step = self._workdir / "checkpoints", self._step
+        if jax.process_index() == 0:
+            unfinished = next(root.glob(f"{step}.orbax-checkpoint-tmp*"), root / str(step))
+            position = position_of(self._workdir, step)
+            places = {f"checkpoints/{step}": unfinished, str(position.relative_to(self._workdir)): position}
+            write_checksums(self._workdir, step, places)
+
+    def restore(
+        self, spec: TrainState, feed: Feed | None, description: dict[str, Any], step: int
+    ) -> tuple[TrainState, list[str]]:
+        """The state of a checkpoint, and the feed, where there is one, moved to where it was then.
+
+        Checkpoints after it are moved to `workdir/damaged`.
 
         Returns:
           The state; and, a line each, settings that it was not trained with so far, which no parameter depends on.
@@ -83,9 +110,8 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is of another configuration, or damaged.
         """
-        step = self._manager.latest_step()
         folder = self._workdir / "checkpoints" / str(step)
-        found = read_description(self._workdir)
+        found = read_description(self._workdir, step)
         check_description(found, description, self._workdir, ignored=_WITHOUT_PARAMETERS)
         try:
             _check_arrays(folder, spec)
@@ -105,7 +131,19 @@ class Checkpoints:
                 f"the data position {position} cannot be read ({reason_of(error)}); "
                 f"restore it, or move {folder} away to go on from the checkpoint before"
             ) from error
+        self._set_aside([each for each in checkpoint_steps(self._workdir) if each > step])
         return restored["state"], _differences(description, found, (), was="was")
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if steps and jax.process_index() == 0:
+            with self._writing():
+                aside = make_folder(self._workdir / "damaged")
+                for step in steps:
+                    shutil.rmtree(aside / str(step), ignore_errors=True)
+                    (self._workdir / "checkpoints" / str(step)).rename(aside / str(step))
+        if steps:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            self._manager.reload()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
@@ -123,6 +161,29 @@ class Checkpoints:
 def checkpoint_steps(workdir: str | Path) -> list[int]:
     """The steps of the checkpoints that a run has left, in order."""
     return sorted(int(path.name) for path in (Path(workdir) / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def first_whole_step(workdir: Path, steps: list[int], tell: Callable[[str], None]) -> int:
+    """The last of these steps whose checkpoint is as it was written; every process looks at a part of its files.
+
+    Args:
+      workdir: of the run.
+      steps: of its checkpoints, in order.
+      tell: is told of each that is damaged.
+
+    Raises:
+      UserError: all of them are damaged.
+    """
+    found = []
+    for step in reversed(steps):
+        damage = first_damage(workdir, step, jax.process_index(), jax.process_count())
+        damages = [each for each in gathered(damage) if each]
+        if not damages:
+            return step
+        found.append(f"the checkpoint of step {step} in {workdir} is damaged ({damages[0]})")
+        if step != steps[0]:
+            tell(f"{found[-1]}: going on from the one before; it is kept in {workdir}/damaged")
+    raise UserError(f"{found[0]}, and so are all before it: restore it, or begin in another workdir")
 
 
 def position_of(workdir: Path, step: int) -> Path:
@@ -179,6 +240,10 @@ def read_params(workdir: str | Path, step: int | None = None, *, average: bool =
       UserError: there is no checkpoint, or it is damaged.
     """
     folder = latest_checkpoint(workdir, step)
+    if damage := first_damage(Path(workdir).absolute(), int(folder.name)):
+        raise UserError(
+            f"the checkpoint {folder} is damaged ({damage}); restore it, or move it away to take the one before"
+        )
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = _arrays(folder)

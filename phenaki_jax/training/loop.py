@@ -19,7 +19,13 @@ from phenaki_jax.data.feed import Feed, readers_of
 from phenaki_jax.data.position import Order, saved_order
 from phenaki_jax.errors import UserError, check_at_least, check_types, check_values
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.checkpoints import Checkpoints, checkpoint_steps, position_of, read_parameters_that_fit
+from phenaki_jax.training.checkpoints import (
+    Checkpoints,
+    checkpoint_steps,
+    first_whole_step,
+    position_of,
+    read_parameters_that_fit,
+)
 from phenaki_jax.training.compiled import CompiledStep
 from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
@@ -112,7 +118,8 @@ def train(
     layout = mesh_config.make()
     _check_parts(data, step_config, layout)
     steps_there = checkpoint_steps(workdir)
-    order, is_new = _order(Path(workdir), steps_there, data, layout)
+    last_step = first_whole_step(Path(workdir).absolute(), steps_there, _warn) if steps_there else 0
+    order, is_new = _order(Path(workdir), last_step, data, layout)
     feed = data.train_feed(learner, layout, seed, order)
     _check_evaluation(data, learner, layout, seed)
 
@@ -127,12 +134,12 @@ def train(
     }
     changed: list[str] = []
     # Nothing is written before everything that could be refused has been read.
-    if steps_there:
+    if last_step:
         checkpoints = Checkpoints(workdir)
         with contextlib.ExitStack() as refused:
             refused.callback(checkpoints.close)
             state, changed = checkpoints.restore(
-                state_lib.without_frozen(learner, spec), None if is_new else feed, description
+                state_lib.without_frozen(learner, spec), None if is_new else feed, description, last_step
             )
             state = state_lib.with_frozen(learner, state, spec)
             learner.check_frozen(state.frozen)
@@ -228,16 +235,21 @@ def check_settings(**settings: Any) -> None:
     settings["learner"].check_steps(settings["schedule"].steps)
 
 
-def _order(workdir: Path, steps_there: list[int], data: DataConfig, layout: Layout) -> tuple[Order | None, bool]:
+def _warn(line: str) -> None:
+    if jax.process_index() == 0:
+        print(f"phenaki: {line}", file=sys.stderr, flush=True)
+
+
+def _order(workdir: Path, last_step: int, data: DataConfig, layout: Layout) -> tuple[Order | None, bool]:
     """The order of the examples that a run in this folder goes on with, and whether it begins only now.
 
     Shares that the processes cannot divide among themselves have no position that they could go on from.
     """
-    found = saved_order(position_of(workdir, steps_there[-1])) if steps_there else None
+    found = saved_order(position_of(workdir, last_step)) if last_step else None
     readers = readers_of(layout.batch)
     if found is None or found.shares % readers == 0:
         return found, False
-    return Order(data.shares or readers, steps_there[-1]), True
+    return Order(data.shares or readers, last_step), True
 
 
 def _check_parts(data: DataConfig, step_config: StepConfig, layout: Layout) -> None:

@@ -148,7 +148,7 @@ def test_a_state_of_other_arrays_is_not_called_damaged(tokenizer_workdir: Path) 
         contextlib.closing(checkpoints.Checkpoints(tokenizer_workdir)) as kept,
         pytest.raises(UserError, match="has no more: go on with the configuration and the phenaki_jax that wrote it"),
     ):
-        kept.restore(state, None, description)
+        kept.restore(state, None, description, step=6)
 
 
 def test_settings_that_a_run_goes_on_with_and_did_not_begin_with_are_told(
@@ -171,6 +171,9 @@ def test_a_truncated_checkpoint_is_named(tokenizer_workdir: Path, tmp_path: Path
     for file in (checkpoints.latest_checkpoint(workdir) / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"is damaged \(checkpoints/6/state/.* has \d+ bytes, expected \d+\)"):
+        checkpoints.read_params(workdir)
+    shutil.rmtree(workdir / "checksums")
     with pytest.raises(UserError, match="cannot be read"):
         checkpoints.read_params(workdir)
 
@@ -240,6 +243,71 @@ def test_videos_of_another_size_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
+    tokenizer_learner: TokenizerLearner,
+    small: Training,
+    tokenizer_workdir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(tokenizer_workdir, workdir)
+    (largest,) = sorted((workdir / "checkpoints" / "6" / "state").rglob("*"), key=lambda path: path.stat().st_size)[-1:]
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    small.run(tokenizer_learner, workdir)
+    told = capsys.readouterr()
+    assert f"the checkpoint of step 6 in {workdir} is damaged ({largest.relative_to(workdir)} is not what" in told.err
+    assert "going on from step 4" in told.out
+    assert (workdir / "damaged" / "6" / "state").is_dir()
+    jax.tree.map(
+        np.testing.assert_array_equal, checkpoints.read_params(workdir), checkpoints.read_params(tokenizer_workdir)
+    )
+
+
+def test_checkpoints_that_are_all_damaged_are_refused_and_stay(
+    tokenizer_learner: TokenizerLearner, small: Training, tokenizer_workdir: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(tokenizer_workdir, workdir)
+    for step in (4, 6):
+        (workdir / "checkpoints" / str(step) / "description" / "metadata").unlink()
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(UserError, match=r"of step 6 .* is damaged \(checkpoints/6/description/metadata is missing\)"):
+        small.run(tokenizer_learner, workdir)
+    assert sorted(workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("harm", ["byte", "file", "folder"])
+def test_no_damage_goes_unseen(harm: str, tokenizer_workdir: Path, tmp_path: Path) -> None:
+    """Twenty random ones of each kind: each is named and the step before taken."""
+    rng, whole = np.random.default_rng(0), checkpoints.read_params(tokenizer_workdir)
+    for trial in range(20):
+        workdir = tmp_path / str(trial)
+        shutil.copytree(tokenizer_workdir, workdir)
+        parts = [workdir / "checkpoints" / "6", workdir / "data_position" / "6"]
+        found = sorted(path for part in parts for path in part.rglob("*") if path.is_file() == (harm != "folder"))
+        chosen = found[rng.integers(len(found))]
+        if harm == "byte":
+            content = bytearray(chosen.read_bytes())
+            content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+            chosen.write_bytes(content)
+        elif harm == "file":
+            chosen.unlink()
+        else:
+            for file in sorted(path for path in chosen.rglob("*") if path.is_file())[::2]:
+                file.unlink()
+        told: list[str] = []
+        found_step = checkpoints.first_whole_step(workdir, [4, 6], told.append)
+        if found_step == 6:
+            # Proved harmless: when the checkpoint was complete is told in there, which nobody reads.
+            assert chosen.name == "commit_success.txt" or (harm, chosen.name) == ("byte", "_CHECKPOINT_METADATA")
+            jax.tree.map(np.testing.assert_array_equal, checkpoints.read_params(workdir), whole)
+        else:
+            assert f"the checkpoint of step 6 in {workdir} is damaged" in told[0]
+
+
 def test_a_truncated_data_position_is_named(
     tokenizer_learner: TokenizerLearner,
     small: Training,
@@ -247,6 +315,7 @@ def test_a_truncated_data_position_is_named(
     tmp_path: Path,
 ) -> None:
     shutil.copytree(tokenizer_workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checksums")
     for file in (tmp_path / "run" / "data_position" / str(small.schedule.steps)).rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:7])

@@ -80,6 +80,14 @@ class Cost:
             for key, value in more.items():
                 own[key] += times * value
 
+    def beside_products(self) -> Cost:
+        """The same, whose collectives are started and waited for apart."""
+        own = Cost(self.operations, kernels=self.kernels)
+        for mine, found in ((own.collectives, self.collectives), (own.counts, self.counts)):
+            for kind, value in found.items():
+                mine[kind._replace(overlaps=True)] += value
+        return own
+
     def _parts(self) -> tuple[dict[Any, float], ...]:
         return self.operations, self.collectives, self.counts, self.kernels
 
@@ -165,7 +173,7 @@ class Program:
                 if header := _HEADER.match(line):
                     inside = self._computations.setdefault(header[2], {})
                     self._entry = header[2] if header[1] else self._entry
-            elif line.rstrip() == "}":
+            elif line.startswith("}") and not line.startswith("}}"):
                 inside = None
             elif found := _INSTRUCTION.match(line):
                 instruction = _parse(line[found.end() :], found[2], is_root=bool(found[1]))
@@ -231,12 +239,14 @@ class Program:
         elif instruction.opcode == "custom-call" and "tpu_custom_call" in instruction.attributes:
             cost.kernels[re.sub(r"\.[0-9.]+$", "", instruction.name)] += 1
             flops += _kernel_flops(instruction)
-        for name in (instruction.called("calls"), instruction.called("async_computation")):
+        apart = instruction.called("to_apply") if instruction.opcode == "call-start" else ""
+        for name in (instruction.called("calls"), instruction.called("async_computation"), apart):
             if name in self._computations:
                 inside = self._inside(name)
                 flops += inside.flops
                 inside.operations.clear()
-                cost.add(inside, 1)
+                # What runs apart, on a chip's sparse cores, leaves the others to products.
+                cost.add(inside.beside_products() if name == apart else inside, 1)
         moved = self._memory_bytes(instruction, computation)
         if flops or moved:
             cost.operations[flops, moved] += 1
@@ -266,9 +276,12 @@ class Program:
             return 0.0
         if opcode == "custom-call" and any(name in instruction.attributes for name in _FREE_CALLS):
             return 0.0
+        if opcode == "call-start":
+            # Of what goes in and what comes out.
+            return instruction.size
         operands = [computation[name] for name in instruction.operands if name in computation]
         if opcode in ("copy-start", "slice-start", "async-start"):
-            return self._bytes_of_copy(instruction, operands)
+            return self._bytes_of_copy(instruction)
         if opcode == "dynamic-slice" or opcode == "slice":
             return 2 * instruction.size
         if opcode == "dynamic-update-slice":
@@ -279,14 +292,13 @@ class Program:
             return self._bytes_of_fusion(instruction, operands)
         return instruction.size + sum(operand.size for operand in operands)
 
-    def _bytes_of_copy(self, instruction: _Instruction, operands: list[_Instruction]) -> float:
+    def _bytes_of_copy(self, instruction: _Instruction) -> float:
         """What is copied between memories: once for each end that lies in main memory."""
         moved = [array for array in instruction.arrays if array.kind != "u32" or array.shape]
         if not moved:
             return 0.0
         size = min(array.size for array in moved)
         ends = [any(array.in_main_memory for array in moved[:1]), any(not array.in_main_memory for array in moved)]
-        del operands
         return size if ends[1] else 2 * size
 
     def _bytes_of_fusion(self, instruction: _Instruction, operands: list[_Instruction]) -> float:
