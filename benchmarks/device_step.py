@@ -2,7 +2,7 @@
 
     make bench BENCH=device_step ARGS="--gin_file gin_configs/runs/phenaki_900m.gin"
 
-The step is the one that `phenaki train` runs, compiled for all devices, on random data of the shapes that its feed gives;
+The step is the one that `phenaki train` runs, compiled for all devices, on random data in the shapes of its feed;
 no file is read. Useful FLOPs are those of the model and its gradients, each once, counted as `phenaki compile` counts
 them; the peak is what the maker names for dense bfloat16 products.
 """

@@ -18,8 +18,13 @@ _LONGEST_BLOCK = 1024
 # Below it the logits are small, and a kernel gains nothing.
 _SHORTEST_ON_TPU = 256
 _PADDING = -1
-KEPT = "attended"
-"""What `jax.checkpoint` calls outputs and denominators of a kernel, so that a policy can keep them."""
+_KEPT = "attended"
+_CUDNN = "dot_product_attention_fwd_wrapper"
+
+
+def keeps_attention(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    """A policy of `jax.checkpoint` that keeps outputs and denominators of the kernels, which it takes long to compute."""
+    return primitive.name == _CUDNN or parameters.get("name") == _KEPT
 
 
 def takes_splash(query: Array, key: Array) -> bool:
@@ -104,7 +109,7 @@ def _kernel(
     )
     mask = splash.splash_attention_mask.MultiHeadMask([splash.FullMask((queries, keys))] * heads)
     return splash.make_splash_mha_single_device(
-        mask, block_sizes=sizes, residual_checkpoint_name=KEPT, interpret=interpret
+        mask, block_sizes=sizes, residual_checkpoint_name=_KEPT, interpret=interpret
     )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 3
 # Settings that no parameter depends on: a run may go on, or begin, with others.
 _WITHOUT_PARAMETERS = (
-    *("remat", "dropout", "sampling", "loss", "text_files"),
+    *("remat", "unroll", "dropout", "sampling", "loss", "text_files"),
     *("commitment", "entropy", "diversity", "temperature", "entropy_group", "decay", "restart"),
 )
 # Networks that only judge others: who begins with a run's parameters may have none, or another one.

@@ -31,6 +31,7 @@ class TransformerConfig:
         that were drawn; "codes_and_scores" for a transformer that is its own critic.
       dropout: see `StackConfig`.
       remat: see `StackConfig`.
+      unroll: see `StackConfig`.
     """
 
     codebook_size: int = 8192
@@ -45,6 +46,7 @@ class TransformerConfig:
     predicts: str = "codes"
     dropout: float = 0.0
     remat: str = "none"
+    unroll: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -83,6 +85,7 @@ class TransformerConfig:
             qk_norm=self.qk_norm,
             dropout=self.dropout,
             remat=self.remat,
+            unroll=self.unroll,
         )
 
     @property

@@ -279,6 +279,7 @@ def test_checkpoints_that_are_all_damaged_are_refused_and_stay(
     assert sorted(workdir.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["byte", "file", "folder"])
 def test_no_damage_goes_unseen(harm: str, tokenizer_workdir: Path, tmp_path: Path) -> None:
     """Twenty random ones of each kind: each is named and the step before taken."""
