@@ -23,7 +23,7 @@ _CUDNN = "dot_product_attention_fwd_wrapper"
 
 
 def keeps_attention(primitive: Any, *_: Any, **parameters: Any) -> bool:
-    """A policy of `jax.checkpoint` that keeps outputs and denominators of the kernels, which it takes long to compute."""
+    """A policy of `jax.checkpoint` that keeps outputs and denominators of the kernels, which take long to compute."""
     return primitive.name == _CUDNN or parameters.get("name") == _KEPT
 
 
