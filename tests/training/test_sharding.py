@@ -75,7 +75,9 @@ class OverRandomTokenizer(TransformerLearner):
 
 
 @pytest.mark.parametrize("learner", [LEARNER, OverRandomTokenizer(tiny_config(), "")], ids=["tokenizer", "transformer"])
-@pytest.mark.parametrize("rules", list(RULES))
+@pytest.mark.parametrize(
+    "rules", [pytest.param(name, marks=() if name.startswith("fully") else pytest.mark.slow) for name in RULES]
+)
 def test_sharded_steps_are_those_of_one_device(learner: Learner, rules: str) -> None:
     """Two steps over a 2 x 2 mesh of sharded parameters and batches give the parameters that one device gives."""
     rng = np.random.default_rng(0)
