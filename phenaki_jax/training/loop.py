@@ -303,6 +303,11 @@ def _finite(seen: Any, step: int, workdir: str | Path) -> dict[str, float]:
     if broken:
         kept = checkpoint_steps(workdir)
         stays = f"the checkpoint of step {kept[-1]} stays in {workdir}: go on from it" if kept else "begin anew"
+        if values.get("skipped_steps", 0):
+            raise UserError(
+                f"every step since the last log was skipped, at step {step}, as no gradient was finite; {stays} "
+                "with a lower learning_rate or a smaller clip"
+            )
         raise UserError(
             f"{broken[0]} is {values[broken[0]]} at step {step}; {stays} with a lower learning_rate or a smaller clip"
         )

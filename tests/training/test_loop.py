@@ -199,6 +199,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tokenizer_learner: Learner, sma
         exploding.run(tokenizer_learner, tmp_path / "run")
 
 
+def test_a_run_that_skips_every_step_ends(tokenizer_learner: Learner, small: Training, tmp_path: Path) -> None:
+    exploding = small.changed("optimizer", kind="adamw", learning_rate=1e30)
+    with pytest.raises(UserError, match=r"every step since the last log was skipped, at step \d+, .*; begin anew with"):
+        exploding.run(tokenizer_learner, tmp_path / "run", step_config=StepConfig(non_finite="skip"))
+
+
 def test_metrics_are_whole_lines_of_json(tokenizer_workdir: Path) -> None:
     lines = (tokenizer_workdir / "metrics.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
