@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
     jax.tree.map(np.testing.assert_array_equal, states[2], states[1].replace(step=states[2].step))
     assert [int(each.step) for each in states] == [0, 1, 2, 3]
     moved = [jax.tree.leaves(dataclasses.asdict(each)["params"])[0] for each in (states[0], states[1], states[3])]
-    assert all((one != other).any() for one, other in zip(moved, moved[1:], strict=False))
+    assert all((one != other).any() for one, other in itertools.pairwise(moved))
     total = metrics[0].merge(metrics[1]).merge(metrics[2]).compute()
     assert total["skipped_steps"] == 1
     assert np.isfinite(total["loss"])
