@@ -127,12 +127,6 @@ def _array(name: str, spec: jax.ShapeDtypeStruct, rng: np.random.Generator) -> n
         return np.ones(spec.shape, spec.dtype)
     if spec.dtype == np.bool_:
         return np.zeros(spec.shape, bool) if name == "known" else np.ones(spec.shape, bool)
-    if name == "token_positions":
-        rows, length, _ = spec.shape
-        index = np.arange(length)
-        side = 16
-        grid = np.stack([index // side**2, index // side % side, index % side], -1)
-        return np.broadcast_to(grid, (rows, length, 3)).astype(spec.dtype)
     if np.issubdtype(spec.dtype, np.integer):
         return rng.integers(0, 256, spec.shape).astype(spec.dtype)
     return rng.standard_normal(spec.shape, np.float32).astype(spec.dtype)

@@ -17,6 +17,7 @@ _LANES = 128
 _LONGEST_BLOCK = 1024
 # Below it the logits are small, and a kernel gains nothing.
 _SHORTEST_ON_TPU = 256
+_FEWEST_KEYS_ON_GPU = 256
 _PADDING = -1
 _KEPT = "attended"
 _CUDNN = "dot_product_attention_fwd_wrapper"
@@ -33,8 +34,8 @@ def takes_splash(query: Array, key: Array) -> bool:
 
 
 def takes_cudnn(query: Array, key: Array, *, masked: bool) -> bool:
-    """Whether cuDNN has a kernel for arrays of these shapes and types."""
-    if masked and (query.shape[1] % 2 or key.shape[1] % 2):
+    """Whether cuDNN has a kernel for arrays of these shapes and types, and keys are enough for it to gain anything."""
+    if key.shape[1] < _FEWEST_KEYS_ON_GPU or (masked and (query.shape[1] % 2 or key.shape[1] % 2)):
         return False
     return query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= _LANES
 

@@ -36,10 +36,11 @@ def test_splash_attention_is_plain_attention(queries: int, keys: int) -> None:
 
 def test_what_cudnn_has_no_kernel_for_is_left_to_plain_products() -> None:
     array = lambda length, dtype=jnp.bfloat16: jnp.zeros((2, length, 2, 64), dtype)  # noqa: E731
-    assert kernels.takes_cudnn(array(77), array(77), masked=False)
-    assert kernels.takes_cudnn(array(78), array(64), masked=True)
-    assert not kernels.takes_cudnn(array(77), array(64), masked=True)
-    assert not kernels.takes_cudnn(array(78, jnp.float32), array(78, jnp.float32), masked=False)
+    assert kernels.takes_cudnn(array(301), array(301), masked=False)
+    assert kernels.takes_cudnn(array(302), array(256), masked=True)
+    assert not kernels.takes_cudnn(array(301), array(256), masked=True)
+    assert not kernels.takes_cudnn(array(302), array(128), masked=False)
+    assert not kernels.takes_cudnn(array(302, jnp.float32), array(302, jnp.float32), masked=False)
 
 
 def test_outputs_of_kernels_are_kept_by_their_policies() -> None:
