@@ -12,10 +12,12 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-input
 ifeq ($(VENV),active)
 RUN := python3
 LINT_IMPORTS := lint-imports
+SHELLCHECK := shellcheck
 READY :=
 else
 RUN := $(VENV)/bin/python
 LINT_IMPORTS := $(VENV)/bin/lint-imports
+SHELLCHECK := $(VENV)/bin/shellcheck
 READY := $(VENV)/.phenaki_jax-installed
 endif
 
@@ -47,7 +49,7 @@ help:
 	@echo 'make test               make lint, then every test that is not slow'
 	@echo 'make test-slow          the slow tests'
 	@echo 'make bench BENCH=name   benchmarks/name.py; its last line is one line of JSON; ARGS="..." are passed on'
-	@echo 'make lint               formatting, ruff, types, and which room may import which'
+	@echo 'make lint               formatting, ruff, types, which room may import which, and shell scripts'
 	@echo 'make format             formats, and fixes what ruff can fix'
 	@echo 'make clean              removes caches and build outputs; keeps .venv, .bench, demo and runs'
 	@echo 'VENV=path names another environment than .venv; VENV=active takes the python3 on PATH as it is.'
@@ -76,6 +78,7 @@ lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(LINT_IMPORTS) --no-logo
+	$(SHELLCHECK) --external-sources launch/*.sh
 
 format: $(READY)
 	$(RUN) -m ruff format .

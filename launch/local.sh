@@ -12,34 +12,25 @@
 # DEVICES=number     simulated CPU devices of each process
 set -euo pipefail
 
-usage() {
-  sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p;}' "$0"
-  exit "${1:-2}"
-}
+# shellcheck source=launch/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-dry_run=""
 restarts=0
 while [[ "${1:-}" == -* ]]; do
   case "$1" in
     --dry_run) dry_run=yes ;;
-    --restarts) restarts="${2:?--restarts wants a number}"; shift ;;
+    --restarts) restarts="${2:-}"; shift $(($# > 1)) ;;
     -h | --help) usage 0 ;;
-    *) echo "launch/local.sh: found $1, expected --dry_run, --restarts N or a number of processes; see --help" >&2; exit 2 ;;
+    *) fail "found $1, expected --dry_run, --restarts N or a number of processes; see --help" ;;
   esac
   shift
 done
 processes="${1:-}"
-if ! [[ "$processes" =~ ^[1-9][0-9]*$ && "$restarts" =~ ^[0-9]+$ ]]; then
-  echo "launch/local.sh: found '$processes' processes and $restarts restarts, expected whole numbers; see --help" >&2
-  exit 2
-fi
+[[ "$processes" =~ ^[1-9][0-9]*$ ]] || fail "found '$processes' processes, expected a whole number; see --help"
+check_counts restarts
 shift
 
-root="$(cd "$(dirname "$0")/.." && pwd)"
-if [[ -z "${PHENAKI:-}" ]]; then
-  PHENAKI=phenaki
-  [[ -x "$root/.venv/bin/phenaki" ]] && PHENAKI="$root/.venv/bin/phenaki"
-fi
+find_phenaki
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'
 }
@@ -59,8 +50,7 @@ run_once() {
   for ((process = 0; process < processes; process++)); do
     local command=("$PHENAKI" train "$@" --coordinator "localhost:$port" --processes "$processes" --process "$process")
     if [[ -n "$dry_run" ]]; then
-      printf '%q ' "${command[@]}"
-      echo "&"
+      echo "$(quoted "${command[@]}") &"
       continue
     fi
     "${command[@]}" &

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs a training's command as one of many workers, and ends with a code that tells whether to begin it again.
+#
+#   launch/worker.sh [--restarts N] COMMAND...
+#
+# COMMAND is `phenaki train --distributed ARGUMENTS`. The code is its own, but for these:
+#
+# 75     others are gone, or never came: no fault of this worker; all of them begun again go on from the last checkpoint
+# 143    stopped by SIGTERM with everything saved, before its last step; begun again it goes on
+#
+# So 0 is a training at its end, 2 a mistake that another attempt would make again. With --restarts the command is begun
+# again here, at most N times, but for 0, 2 and 143. As the first process of a container it passes SIGTERM on; elsewhere
+# whoever sends it sends it to all processes.
+set -euo pipefail
+# shellcheck source=launch/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+lost='has lost the others|has found no coordinator|has waited [0-9]+ s for the others'
+stopped='stopped after step [0-9]+, which is saved'
+
+restarts=0
+while [[ "${1:-}" == -* ]]; do
+  case "$1" in
+    --restarts) restarts="${2:-}"; shift $(($# > 1)) ;;
+    -h | --help) usage 0 ;;
+    *) fail "found $1, expected --restarts N or a command; see --help" ;;
+  esac
+  shift
+done
+check_counts restarts
+(($#)) || fail "found no command, expected phenaki train --distributed and its arguments; see --help"
+
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+asked_to_stop=""
+child=""
+on_term() {
+  asked_to_stop=yes
+  if (($$ == 1)) && [[ -n "$child" ]]; then kill -TERM "$child" 2>/dev/null || true; fi
+}
+trap on_term TERM
+
+# The command's code, with its last words on stderr in $scratch/last.
+run_once() {
+  local code=0 last_words
+  rm -f "$scratch"/*
+  mkfifo "$scratch/stderr" "$scratch/copy"
+  # A signal to all processes must not end these before the command has told what it has to tell.
+  (trap '' TERM INT; exec tail -c 4000 <"$scratch/copy" >"$scratch/last") &
+  last_words=$!
+  (trap '' TERM INT; exec tee "$scratch/copy" <"$scratch/stderr" >&2) &
+  "$@" 2>"$scratch/stderr" &
+  child=$!
+  wait "$child" || code=$?
+  # A signal ends the waiting, not the command.
+  while kill -0 "$child" 2>/dev/null; do
+    code=0
+    wait "$child" || code=$?
+  done
+  child=""
+  wait "$last_words" || true
+  if ((code == 2)) && grep -qE "$lost" "$scratch/last"; then return 75; fi
+  if ((code == 0)) && grep -qE "$stopped" "$scratch/last"; then return 143; fi
+  return "$code"
+}
+
+for ((attempt = 0; ; attempt++)); do
+  code=0
+  run_once "$@" || code=$?
+  if ((code == 0 || code == 2 || code == 143 || attempt == restarts)) || [[ -n "$asked_to_stop" ]]; then exit "$code"; fi
+  echo "launch/worker.sh: ended with $code; attempt $((attempt + 2)) of $((restarts + 1))" >&2
+  sleep "${PAUSE:-10}"
+done
