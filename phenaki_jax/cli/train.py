@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     joined.add_argument(
         "--heartbeat", type=int, default=100, metavar="S", help="seconds until a silent one is lost (100)"
     )
-    parser.add_argument("--dry_run", action="store_true", help="print what would be trained, and its size, and stop")
+    parser.add_argument("--dry_run", action="store_true", help="print what would be trained, its shardings and sizes, and stop")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gin
-import jax
-import numpy as np
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.training import hosts, loop
+from phenaki_jax.training import hosts, loop, size
 
 _REQUIRED = re.compile(r"^(\w+) = %gin\.REQUIRED$", re.MULTILINE)
 
@@ -26,7 +24,7 @@ def run(
       gin_files: paths of run files, from the working directory or the repository's root.
       gin_bindings: "NAME=VALUE", over what the files say.
       workdir: where checkpoints, metrics and pictures go.
-      dry_run: print what would be trained, and its size, instead.
+      dry_run: print what would be trained, its parameters, how they lie and what a device would hold, instead.
 
     Raises:
       UserError: a file or a name in it that does not exist, or settings that do not fit.
@@ -34,7 +32,8 @@ def run(
     settings = settings_of(gin_files, gin_bindings)
     if dry_run:
         loop.check_settings(**settings)
-        _describe(settings)
+        print(gin.config_str(max_line_length=120))
+        print("\n".join(size.lines(settings)))
         # The files that it stands on, whose absence is told after the rest.
         settings["learner"].check_files()
         return {}
@@ -148,13 +147,3 @@ def _bindings_of_training() -> dict[str, Any]:
         return gin.get_bindings(loop.train, resolve_references=False)
     except ValueError:  # no file has imported it
         return {}
-
-
-def _describe(bindings: dict[str, Any]) -> None:
-    learner = bindings["learner"]
-    shapes = jax.eval_shape(learner.init_params, jax.random.key(0))
-    sizes = {name: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree)) for name, tree in shapes.items()}
-    print(gin.config_str(max_line_length=120))
-    for name, size in sizes.items():
-        print(f"{name:24} {size:>14,} parameters")
-    print(f"{'in all':24} {sum(sizes.values()):>14,} parameters")

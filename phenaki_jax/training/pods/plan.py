@@ -12,6 +12,7 @@ from phenaki_jax.training.pods.flops import with_remat
 from phenaki_jax.training.pods.report import Report, report
 from phenaki_jax.training.pods.topology import Topology
 from phenaki_jax.training.sharding import MeshConfig
+from phenaki_jax.training.size import bytes_per_device
 from phenaki_jax.training.state import StepConfig
 
 # From what keeps least to what keeps all.
@@ -76,7 +77,7 @@ def cost(settings: dict[str, Any], topology: Topology, choice: Choice, program: 
     settings = {**settings, "learner": learner, "step_config": step}
     layout = choice.mesh.over(topology.devices())
     made = programs.make_program(program, settings, layout, rows)
-    held, there = programs.bytes_of(made.arguments), topology.chip.memory / topology.chip.devices
+    held, there = bytes_per_device(made.arguments), topology.chip.memory / topology.chip.devices
     if held > there:
         raise programs.DoesNotFitError(held, there)
     compiled = programs.compile_program(made, layout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.window import encode_text, generate_window, single_texts
@@ -199,11 +197,3 @@ def compile_program(program: Program, layout: Layout, options: dict[str, Any] | 
                 sizes = (float(used) * _UNITS[used_unit], float(there) * _UNITS[there_unit])
                 raise DoesNotFitError(*sizes) from error
             raise
-
-
-def bytes_of(tree: Any) -> float:
-    """Of one device's parts of shapes with shardings."""
-    leaves = jax.tree.leaves(tree)
-    return float(
-        sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
-    )

@@ -11,6 +11,7 @@ import jax
 from phenaki_jax.training.pods import hlo, programs
 from phenaki_jax.training.pods.topology import Topology
 from phenaki_jax.training.sharding import MESH_AXES, Layout
+from phenaki_jax.training.size import bytes_per_device
 
 ASSUMPTIONS = (
     "matrix products run at the chip's bfloat16 peak, memory and links at their published bandwidth, latency is none",
@@ -178,7 +179,7 @@ def _memory(
 ) -> dict[str, float]:
     analysis: Any = compiled.memory_analysis()
     kept = min(read.kept_bytes, analysis.temp_size_in_bytes)
-    sizes = {name: programs.bytes_of(tree) for name, tree in program.kinds.items()}
+    sizes = {name: bytes_per_device(tree) for name, tree in program.kinds.items()}
     sizes |= {
         "activations kept": kept,
         "temporaries": analysis.temp_size_in_bytes - kept,
