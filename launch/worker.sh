@@ -6,7 +6,7 @@
 # COMMAND is `phenaki train --distributed ARGUMENTS`. The code is its own, but for these:
 #
 # 75     others are gone, or never came: no fault of this worker; all of them begun again go on from the last checkpoint
-# 143    stopped by SIGTERM with everything saved, before its last step; begun again it goes on
+# 143    stopped by SIGTERM before its last step, with everything saved; begun again it goes on
 #
 # So 0 is a training at its end, 2 a mistake that another attempt would make again. With --restarts the command is begun
 # again here, at most N times, but for 0, 2 and 143. As the first process of a container it passes SIGTERM on; elsewhere
@@ -61,6 +61,8 @@ run_once() {
   wait "$last_words" || true
   if ((code == 2)) && grep -qE "$lost" "$scratch/last"; then return 75; fi
   if ((code == 0)) && grep -qE "$stopped" "$scratch/last"; then return 143; fi
+  # Before its first step the training is interrupted like any command.
+  if ((code == 130)) && [[ -n "$asked_to_stop" ]]; then return 143; fi
   return "$code"
 }
 
@@ -69,5 +71,6 @@ for ((attempt = 0; ; attempt++)); do
   run_once "$@" || code=$?
   if ((code == 0 || code == 2 || code == 143 || attempt == restarts)) || [[ -n "$asked_to_stop" ]]; then exit "$code"; fi
   echo "launch/worker.sh: ended with $code; attempt $((attempt + 2)) of $((restarts + 1))" >&2
-  sleep "${PAUSE:-10}"
+  sleep "${PAUSE:-10}" || true
+  if [[ -n "$asked_to_stop" ]]; then exit 143; fi
 done
