@@ -8,17 +8,9 @@
 # T5X_COMMIT=hash     another commit than the one that is tested
 set -euo pipefail
 
-usage() {
-  sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p;}' "$0"
-  exit "${1:-2}"
-}
+# shellcheck source=launch/common.sh
+source "$(dirname "$0")/common.sh"
 
-fail() {
-  echo "launch/install_t5x.sh: $1" >&2
-  exit 2
-}
-
-dry_run=""
 case "${1:-}" in
   "") ;;
   --dry_run) dry_run=yes ;;
@@ -26,21 +18,11 @@ case "${1:-}" in
   *) fail "found $1, expected --dry_run or nothing; see --help" ;;
 esac
 
-root="$(cd "$(dirname "$0")/.." && pwd)"
 commit="${T5X_COMMIT:-cc342d419ec3e3e9c4bf1df33c82330cafdc1e16}"
 if [[ -z "${PYTHON:-}" ]]; then
   PYTHON=python3
   [[ -x "$root/.venv/bin/python" ]] && PYTHON="$root/.venv/bin/python"
 fi
-
-run() {
-  if [[ -n "$dry_run" ]]; then
-    printf '%q ' "$@"
-    echo
-  else
-    "$@"
-  fi
-}
 
 [[ -z "${T5X_SOURCE:-}" || -e "$T5X_SOURCE" ]] || fail "found no $T5X_SOURCE, expected a folder or a tar archive of t5x"
 "$PYTHON" -c 'import phenaki_jax' 2>/dev/null \
@@ -50,15 +32,15 @@ run() {
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 source="$work/t5x"
-run mkdir -p "$source"
+perform mkdir -p "$source"
 if [[ -z "${T5X_SOURCE:-}" ]]; then
-  run git -C "$source" init --quiet
-  run git -C "$source" fetch --quiet --depth 1 https://github.com/google-research/t5x "$commit"
-  run git -C "$source" checkout --quiet FETCH_HEAD
+  perform git -C "$source" init --quiet
+  perform git -C "$source" fetch --quiet --depth 1 https://github.com/google-research/t5x "$commit"
+  perform git -C "$source" checkout --quiet FETCH_HEAD
 elif [[ -d "$T5X_SOURCE" ]]; then
-  run cp -R "$T5X_SOURCE/." "$source"
+  perform cp -R "$T5X_SOURCE/." "$source"
 else
-  run tar -xf "$T5X_SOURCE" -C "$source"
+  perform tar -xf "$T5X_SOURCE" -C "$source"
   # Archives of GitHub hold one folder.
   [[ -n "$dry_run" || -e "$source/setup.py" ]] || source="$(dirname "$(find "$source" -maxdepth 2 -name setup.py | head -1)")"
 fi
@@ -66,8 +48,8 @@ fi
 
 pip=("$PYTHON" -m pip install --quiet --disable-pip-version-check --no-input --constraint "$root/constraints.txt")
 # What it asks for are sources on GitHub; phenaki_jax has brought all of them that it needs, but for these.
-run "${pip[@]}" fiddle cached_property
-run "${pip[@]}" --no-deps --no-build-isolation "$source"
+perform "${pip[@]}" fiddle cached_property
+perform "${pip[@]}" --no-deps --no-build-isolation "$source"
 
 # At the end of Python's path, where airio and jestimator are found if they are nowhere else.
 stand_ins="$("$PYTHON" -c 'import pathlib, phenaki_jax; print(pathlib.Path(phenaki_jax.__file__).parent / "t5x/stand_ins")')"

@@ -71,6 +71,8 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
 
     Args:
       encode: makes ids of a text, see `text_encoder`; longer texts are cut, all are ended.
+      text_length: tokens of a text where the length of `text` that it is called with is None, as where seqio, which
+        cannot cut texts before they are tokens, is called with the same lengths.
       options: those of `TokenizerFeatureConverter`.
     """
 
@@ -86,12 +88,14 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
         "prefix_frames": _Spec(dtype=tf.int32, rank=0),
     }
 
-    def __init__(self, *, encode: Callable[[tf.Tensor], tf.Tensor] | None = None, **options: Any) -> None:
-        self._encode = encode or text_encoder("")
+    def __init__(
+        self, *, encode: Callable[[tf.Tensor], tf.Tensor] | None = None, text_length: int = 0, **options: Any
+    ) -> None:
+        self._encode, self._text_length = encode or text_encoder(""), text_length
         super().__init__(**options)
 
     def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
-        text_length = lengths["text"]
+        text_length = lengths["text"] or self._text_length
         ids = self._encode(example["text"])[: text_length - 1]
         text_tokens, text_mask = padded(tf.concat([ids, [EOS_ID]], axis=0), text_length)
         given, found = example["prefix_frames"][0], tf.shape(example["video"])[0]
@@ -111,7 +115,7 @@ class TransformerFeatureConverter(TokenizerFeatureConverter):
         }
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
-        text_length = task_feature_lengths["text"]
+        text_length = task_feature_lengths["text"] or self._text_length
         return {
             **super().get_model_feature_lengths(task_feature_lengths),
             "text_tokens": text_length,

@@ -328,8 +328,13 @@ def examples_of(
         **dict.fromkeys(("text", "text_tokens", "text_embeddings"), settings.text_length),
         "prefix_frames": 1,
     }
-    feature_converter = _converter(provider, settings)
-    wanted = {name: lengths[name] for name in feature_converter.TASK_FEATURES}
+    converter = feature_converter(
+        settings.converter,
+        temporal_patch=settings.temporal_patch,
+        vocabulary=settings.vocabulary,
+        has_embeddings="text_embeddings" in provider.output_features,
+    )
+    wanted = {name: lengths[name] for name in converter.TASK_FEATURES}
     with data_dir_of_seqio(data_dir), _without_repeated_errors(), _told_features(provider.name):
         dataset = provider.get_dataset(
             sequence_length=lengths,
@@ -342,16 +347,30 @@ def examples_of(
             try_in_mem_cache=False,
             trim_output_features=False,
         )
-        return feature_converter(dataset, wanted)
+        return converter(dataset, wanted)
 
 
-def _converter(provider: seqio.Mixture | seqio.Task, settings: FeedSettings) -> seqio.FeatureConverter:
-    options: dict[str, Any] = {"temporal_patch": settings.temporal_patch, "apply_length_check": False}
-    if settings.converter == "precomputed":
-        return PrecomputedFeatureConverter(has_embeddings="text_embeddings" in provider.output_features, **options)
-    if settings.converter == "tokenizer":
+def feature_converter(
+    converter: str, *, temporal_patch: int, vocabulary: str = "", has_embeddings: bool = False, **options: Any
+) -> seqio.FeatureConverter:
+    """The converter of a name, which checks lengths by itself.
+
+    Args:
+      converter: one of `CONVERTERS`.
+      temporal_patch: frames of a token time step after the first frame.
+      vocabulary: of sentencepiece, a file; bytes where empty.
+      has_embeddings: whether precomputed texts are embeddings.
+      options: those of its class.
+
+    Raises:
+      UserError: the vocabulary is not there.
+    """
+    options |= {"temporal_patch": temporal_patch, "apply_length_check": False}
+    if converter == "precomputed":
+        return PrecomputedFeatureConverter(has_embeddings=has_embeddings, **options)
+    if converter == "tokenizer":
         return TokenizerFeatureConverter(**options)
-    return TransformerFeatureConverter(encode=text_encoder(settings.vocabulary), **options)
+    return TransformerFeatureConverter(encode=text_encoder(vocabulary), **options)
 
 
 @contextlib.contextmanager

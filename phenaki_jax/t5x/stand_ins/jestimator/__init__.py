@@ -1,0 +1,1 @@
+"""Stands in for jestimator, of which t5x imports one optimizer."""
