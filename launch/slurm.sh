@@ -5,7 +5,7 @@
 #
 # run       submit a job that runs `phenaki train --distributed ARGUMENTS`; also what goes on after it was stopped
 # logs      show its output as it grows; Ctrl-C ends the showing
-# stop      SIGTERM to all processes: they save after the same step, and the job ends
+# stop      SIGTERM to all processes: they save after the same step, and the job ends; where it still waits: delete
 # delete    end the job at once; what its last checkpoint has not is lost
 #
 # --name NAME               of the job (phenaki)

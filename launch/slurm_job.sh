@@ -19,7 +19,7 @@ for ((attempt = 0; ; attempt++)); do
   # JAX finds the others by what srun tells each task. The code is the highest of all tasks; where one has ended, the rest
   # learn of it within a heartbeat.
   srun --wait=300 "$@" || code=$?
-  if [[ -n "$asked_to_stop" ]]; then exit "$code"; fi
+  if [[ -n "$asked_to_stop" ]]; then exit $((code == 143 ? 0 : code)); fi
   case "$code" in
     0 | 2) exit "$code" ;;
     143)
