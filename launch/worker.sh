@@ -3,20 +3,18 @@
 #
 #   launch/worker.sh [--restarts N] COMMAND...
 #
-# COMMAND is `phenaki train --distributed ARGUMENTS`. The code is its own, but for these:
+# COMMAND is `phenaki train --distributed ARGUMENTS`. The code is its own:
 #
+# 0      a training at its end
+# 2      a mistake that another attempt would make again
 # 75     others are gone, or never came: no fault of this worker; all of them begun again go on from the last checkpoint
 # 143    stopped by SIGTERM before its last step, with everything saved; begun again it goes on
 #
-# So 0 is a training at its end, 2 a mistake that another attempt would make again. With --restarts the command is begun
-# again here, at most N times, but for 0, 2 and 143. As the first process of a container it passes SIGTERM on; elsewhere
-# whoever sends it sends it to all processes.
+# With --restarts the command is begun again here, at most N times, but for 0, 2 and 143. As the first process of a container
+# it passes SIGTERM on; elsewhere whoever sends it sends it to all processes.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-
-lost='has lost the others|has found no coordinator|has waited [0-9]+ s for the others'
-stopped='stopped after step [0-9]+, which is saved'
 
 restarts=0
 while [[ "${1:-}" == -* ]]; do
@@ -30,8 +28,6 @@ done
 check_counts restarts
 (($#)) || fail "found no command, expected phenaki train --distributed and its arguments; see --help"
 
-scratch="$(mktemp -d)"
-trap 'rm -rf "$scratch"' EXIT
 asked_to_stop=""
 child=""
 on_term() {
@@ -40,16 +36,9 @@ on_term() {
 }
 trap on_term TERM
 
-# The command's code, with its last words on stderr in $scratch/last.
 run_once() {
-  local code=0 last_words
-  rm -f "$scratch"/*
-  mkfifo "$scratch/stderr" "$scratch/copy"
-  # A signal to all processes must not end these before the command has told what it has to tell.
-  (trap '' TERM INT; exec tail -c 4000 <"$scratch/copy" >"$scratch/last") &
-  last_words=$!
-  (trap '' TERM INT; exec tee "$scratch/copy" <"$scratch/stderr" >&2) &
-  "$@" 2>"$scratch/stderr" &
+  local code=0
+  "$@" --stopped_code 143 &
   child=$!
   wait "$child" || code=$?
   # A signal ends the waiting, not the command.
@@ -58,9 +47,6 @@ run_once() {
     wait "$child" || code=$?
   done
   child=""
-  wait "$last_words" || true
-  if ((code == 2)) && grep -qE "$lost" "$scratch/last"; then return 75; fi
-  if ((code == 0)) && grep -qE "$stopped" "$scratch/last"; then return 143; fi
   # Before its first step the training is interrupted like any command.
   if ((code == 130)) && [[ -n "$asked_to_stop" ]]; then return 143; fi
   return "$code"

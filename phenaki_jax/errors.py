@@ -1,4 +1,4 @@
-"""What ends a command early: the one exception that becomes one line and exit code 2, and interrupts."""
+"""What ends a command early: the exceptions that become one line and an exit code, and interrupts."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,8 @@ from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130
+# As sysexits.h has it: another attempt may go well.
+TEMPORARY = 75
 _LONGEST_REASON = 200
 _IN_WORDS = {
     int: "a whole number",
@@ -27,9 +29,19 @@ _IN_WORDS = {
 class Stopped(KeyboardInterrupt):
     """What was asked to stop from outside, as a job that is preempted is, has stopped with all it did saved."""
 
+    exit_code = 0
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: the message says what was found, what was expected and what to do."""
+
+    exit_code = 2
+
+
+class OthersGoneError(UserError):
+    """Other processes of the same work are gone or never came: the same command in all of them may go well."""
+
+    exit_code = TEMPORARY
 
 
 def reason_of(error: Exception) -> str:

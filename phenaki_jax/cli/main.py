@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0, also where SIGTERM has stopped a training that saved all; 2 for a user's mistake, told in one line on stderr;
-      130 where it was interrupted. Bugs keep their traceback.
+      75 where other processes are gone; 130 where it was interrupted. Bugs keep their traceback.
     """
     argv = sys.argv[1:] if argv is None else argv
     # Orbax warns of a metadata file that single items of a checkpoint never have.
@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             command, args = _parse(argv)
             return _module(command).run(args)
     except Stopped as stopped:
-        return _tell(" ".join(str(stopped).split()), 0)
+        return _tell(" ".join(str(stopped).split()), stopped.exit_code)
     except KeyboardInterrupt as interrupt:
         return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
     except (UserError, OSError) as error:
-        return _tell(f"error: {' '.join(str(error).split())}", 2)
+        return _tell(f"error: {' '.join(str(error).split())}", getattr(error, "exit_code", UserError.exit_code))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from phenaki_jax.errors import Stopped
 from phenaki_jax.files import check_folder
 
 
@@ -37,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     joined.add_argument(
         "--heartbeat", type=int, default=100, metavar="S", help="seconds until a silent one is lost (100)"
     )
-    parser.add_argument("--dry_run", action="store_true", help="print what would be trained, its shardings and sizes, and stop")
+    joined.add_argument(
+        "--stopped_code", type=int, default=0, metavar="N", help="exit code where SIGTERM has stopped it early (0)"
+    )
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print what would be trained, its shardings and sizes, and stop"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,5 +58,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.distributed or args.coordinator or args.processes is not None or args.process is not None:
         hosts.connect(hosts.Hosts(args.coordinator, args.processes, args.process, args.join_timeout, args.heartbeat))
-    train.run(args.gin_file, args.gin_binding, args.workdir, dry_run=args.dry_run)
+    try:
+        train.run(args.gin_file, args.gin_binding, args.workdir, dry_run=args.dry_run)
+    except Stopped as stopped:
+        stopped.exit_code = args.stopped_code
+        raise
     return 0

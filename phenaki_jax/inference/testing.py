@@ -18,9 +18,9 @@ from phenaki_jax.tokenizer.config import CViViTConfig, QuantizerConfig
 from phenaki_jax.transformer.config import TransformerConfig
 
 
-def tiny_config() -> PhenakiConfig:
+def tiny_config(heads: int = 2) -> PhenakiConfig:
     """Windows of 5 frames of 32 x 32 pixels, 2 frames and 8 x 8 pixels to a token, 16 codes, texts of 24 tokens."""
-    sizes: dict[str, Any] = {"width": 16, "heads": 2, "mlp_width": 32}
+    sizes: dict[str, Any] = {"width": 16, "heads": heads, "mlp_width": 32}
     tokenizer = CViViTConfig(
         frames=5,
         frame_size=32,

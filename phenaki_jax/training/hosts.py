@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import TEMPORARY, OthersGoneError, UserError
 
 _LONGEST_VALUE = 120
 # What the runtime says of others that are gone.
@@ -68,7 +68,7 @@ class Hosts(NamedTuple):
 def connect(hosts: Hosts) -> None:
     """Joins this process to the others; before anything else of JAX is used.
 
-    Where they do not come in time, a line tells it and the process ends with 2: the runtime itself would abort.
+    Where they do not come in time, a line tells it and the process ends with 75: the runtime itself would abort.
 
     Raises:
       UserError: the cluster does not tell what is needed.
@@ -77,7 +77,7 @@ def connect(hosts: Hosts) -> None:
 
     def give_up() -> None:
         os.write(2, f"phenaki: error: {_absent(hosts)}\n".encode())
-        os._exit(2)
+        os._exit(TEMPORARY)
 
     watch = threading.Timer(hosts.timeout, give_up)
     watch.daemon = True
@@ -203,7 +203,7 @@ def told_lost() -> Iterator[None]:
     """Tells in one line that other processes are gone, where that ends a program that runs on all of them.
 
     Raises:
-      UserError: they are.
+      OthersGoneError: they are.
     """
     try:
         yield
@@ -211,7 +211,7 @@ def told_lost() -> Iterator[None]:
         text = str(error)
         if isinstance(error, UserError) or jax.process_count() == 1 or not any(sign in text for sign in _SIGNS_OF_LOSS):
             raise
-        raise UserError(
+        raise OthersGoneError(
             f"process {jax.process_index()} of {jax.process_count()} has lost the others "
             f"({' '.join(text.split())[:_LONGEST_VALUE]}): see what the first that ended has told; the same command in "
             "all of them goes on from the last checkpoint"

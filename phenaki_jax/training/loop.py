@@ -187,7 +187,7 @@ def train(
             state, metrics = step_function(state, batch)
             seen = metrics if seen is None else merge(seen, metrics)
             # Asked once: a request that comes while this step is told and shown is heeded after the next one.
-            stopping = stop.requested(step)
+            stopping = stop.requested()
             last = step == schedule.steps or stopping
 
             evaluates = step % schedule.eval_every == 0 or step == schedule.steps

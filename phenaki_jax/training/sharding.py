@@ -108,6 +108,12 @@ class MeshConfig:
                 f"mesh replica {self.replica} x data {data} x model {self.model} is not the {found} devices there are; "
                 f"{self._nearest(found)}"
             )
+        slices = _slices(devices)
+        if self.replica % slices:
+            raise UserError(
+                f"found replica {self.replica} for devices of {slices} slices, expected a multiple of {slices}: set "
+                f"MeshConfig.replica to {slices}, and data to -1"
+            )
         return Layout(Mesh(arranged(devices, (self.replica, data, self.model)), MESH_AXES), self.rules)
 
     def _nearest(self, devices: int) -> str:
@@ -121,10 +127,18 @@ class MeshConfig:
 
 
 def arranged(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Devices as an array of this shape, neighbours on a TPU's torus where the mesh has neighbours."""
+    """Devices as an array of this shape, neighbours on a TPU's torus where the mesh has them; slices one by one."""
     if devices[0].platform != "tpu":
         return np.asarray(devices).reshape(shape)
-    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if (slices := _slices(devices)) == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    within = (shape[0] // slices, *shape[1:])
+    return mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices, allow_split_physical_axes=True)
+
+
+def _slices(devices: Sequence[Any]) -> int:
+    """How many slices of TPUs they are of, which only their hosts' network joins."""
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:

@@ -28,13 +28,16 @@ class StopRequests:
     def __init__(self) -> None:
         self.kind: type[KeyboardInterrupt] = KeyboardInterrupt
         self._is_requested = False
+        self._asked = 0
 
-    def requested(self, step: int) -> bool:
+    def requested(self) -> bool:
         """Whether to stop after this step; asked once after each, by every process."""
         if jax.process_count() == 1:
             return self._is_requested
         self.kind = Stopped
-        return multihost_utils.reached_preemption_sync_point(step)
+        # Counted from 1 in every run: of a request that came before, all agree to stop after the first.
+        self._asked += 1
+        return multihost_utils.reached_preemption_sync_point(self._asked)
 
     def heed(self, number: int, frame: FrameType | None) -> None:
         """The handler of signals: the first one asks to stop after this step, a second one stops at once."""

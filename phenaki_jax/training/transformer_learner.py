@@ -3,17 +3,16 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from clu import metrics
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from phenaki_jax.data.precomputed_metadata import Precomputed
 from phenaki_jax.errors import UserError, check_types
-from phenaki_jax.evaluation.metrics import Ratio
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import init_params, parameter_shapes
 from phenaki_jax.inference.window import PhenakiConfig, encode_text, generate_window, single_texts
@@ -29,86 +28,13 @@ from phenaki_jax.training import checkpoints
 from phenaki_jax.training.fingerprint import fingerprint
 from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.rows import Rows, of_segment
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
+from phenaki_jax.training.transformer_metrics import TransformerMetrics, outputs_by_kind, summary
 from phenaki_jax.transformer.factors import join_codes
 from phenaki_jax.transformer.masking import check_schedule, random_mask
 from phenaki_jax.transformer.model import Logits, MaskedTransformer, Text
-from phenaki_jax.transformer.objective import TokenLoss, critic_loss, token_loss
-
-# Of the tokens, how many hundredths are masked.
-_QUARTERS = ("0_25", "25_50", "50_75", "75_100")
-_KINDS = (
-    "",
-    "_video",
-    "_image",
-    "_prefixed",
-    "_not_prefixed",
-    "_null_text",
-    *(f"_masked_{quarter}" for quarter in _QUARTERS),
-    *(f"_null_text_masked_{quarter}" for quarter in _QUARTERS),
-)
-_MEANS = (
-    *(f"{what}{kind}" for what in ("loss", "accuracy") for kind in _KINDS),
-    "critic_loss",
-    "critic_accuracy",
-    "null_text_rate",
-    "padding",
-    "gradient_norm",
-)
-# What is watched while a masked transformer trains; losses in nats for each masked token.
-TransformerMetrics = metrics.Collection.create(**{name: Ratio.from_output(name) for name in _MEANS})
-
-
-_SUMMARY = {
-    "": {"all": "", "videos": "_video", "images": "_image", "null text": "_null_text"},
-    " of videos": {"with given frames": "_prefixed", "without": "_not_prefixed"},
-    " by share masked": {
-        f"{25 * index}-{25 * index + 25} %": f"_masked_{quarter}" for index, quarter in enumerate(_QUARTERS)
-    },
-}
-
-
-class _Rows(NamedTuple):
-    """What the transformer is trained on; several examples may share a row.
-
-    Attributes:
-      tokens: codes.
-      positions: (time, row, column) of each.
-      segment_ids: which example of its row each belongs to, from 1; 0 is padding.
-      candidates: tokens that may be masked: no padding, nothing given.
-      embeddings: of the texts; None without text, as the next.
-      text_segment_ids: as `segment_ids`.
-      places: tokens of one time step.
-      segments: most examples of a row.
-    """
-
-    tokens: Int[Array, "batch length"]
-    positions: Int[Array, "#batch length 3"]
-    segment_ids: Int[Array, "batch length"]
-    candidates: Bool[Array, "batch length"]
-    embeddings: Float[Array, "batch text_length text_width"] | None
-    text_segment_ids: Int[Array, "batch text_length"] | None
-    places: int
-    segments: int
-
-    @property
-    def filled(self) -> Bool[Array, "batch segments"]:
-        """Which examples there are."""
-        return self._any(self.segment_ids > 0)
-
-    @property
-    def moving(self) -> Bool[Array, "batch length"]:
-        """Tokens of videos, and not of images."""
-        return _of_segment(self._any(self.positions[..., 0] > 0), self.segment_ids)
-
-    @property
-    def prefixed(self) -> Bool[Array, "batch length"]:
-        """Tokens of videos whose first frames are given."""
-        return _of_segment(self._any(~self.candidates), self.segment_ids)
-
-    def _any(self, which: Bool[Array, "#batch length"]) -> Bool[Array, "batch segments"]:
-        own = jax.nn.one_hot(self.segment_ids - 1, self.segments, dtype=bool)
-        return jnp.any(own & which[..., None], axis=1)
+from phenaki_jax.transformer.objective import critic_loss, token_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,14 +317,7 @@ class TransformerLearner:
 
     def summary(self, values: dict[str, float], expected: dict[str, float]) -> list[str]:
         """Losses and accuracies by kind of example and by how much is masked, beside what is to be expected."""
-        lines = []
-        for what in ("loss", "accuracy"):
-            for part, kinds in _SUMMARY.items():
-                names = {kind: f"{what}{ending}" for kind, ending in kinds.items() if f"{what}{ending}" in values}
-                shown = [f"{kind} {_beside(values[name], expected.get(name))}" for kind, name in names.items()]
-                if shown:
-                    lines.append(f"{what}{part}: {', '.join(shown)}")
-        return lines
+        return summary(values, expected)
 
     def loss(self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray) -> tuple[Array, dict[str, Any]]:
         """The loss of a batch and the outputs that the metrics are made of.
@@ -452,7 +371,7 @@ class TransformerLearner:
         drop = jax.random.uniform(drop_rng, share.shape) < self.null_text_rate
         text = None
         if rows.embeddings is not None and rows.text_segment_ids is not None:
-            text = Text(rows.embeddings, rows.text_segment_ids, _of_segment(drop, rows.text_segment_ids))
+            text = Text(rows.embeddings, rows.text_segment_ids, of_segment(drop, rows.text_segment_ids))
         options = {"deterministic": deterministic, "rngs": {"dropout": dropout_rng}}
         network = MaskedTransformer(config, jnp.dtype(self.dtype))
         hidden = jnp.where(masked, config.mask_token, self._with_noise(noise_rng, rows))
@@ -460,8 +379,8 @@ class TransformerLearner:
         predicted = apply(network, params["transformer"], hidden, *place, **options)
         found = token_loss(predicted.logits, rows.tokens, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         loss = _mean(found.objective, masked)
-        outputs = _outputs(
-            found, masked, rows, _of_segment(drop, rows.segment_ids), _of_segment(share, rows.segment_ids)
+        outputs = outputs_by_kind(
+            found, masked, rows, of_segment(drop, rows.segment_ids), of_segment(share, rows.segment_ids)
         )
         outputs["loss"] = (jnp.sum(found.cross_entropy * masked), jnp.sum(masked))
         outputs["null_text_rate"] = (jnp.sum(drop & rows.filled), jnp.sum(rows.filled))
@@ -478,7 +397,7 @@ class TransformerLearner:
             outputs["critic_accuracy"] = (jnp.sum(right * rows.candidates), jnp.sum(rows.candidates))
         return loss, outputs
 
-    def _with_noise(self, rng: PRNGKeyArray, rows: _Rows) -> Int[Array, "batch length"]:
+    def _with_noise(self, rng: PRNGKeyArray, rows: Rows) -> Int[Array, "batch length"]:
         """The tokens, some of those that are given replaced by any codes."""
         if not self.prefix_noise:
             return rows.tokens
@@ -489,7 +408,7 @@ class TransformerLearner:
         codes = jax.random.randint(code_rng, rows.tokens.shape, 0, self.model.transformer.codebook_size)
         return jnp.where(replaced, codes, rows.tokens)
 
-    def _rows(self, params: Any, frozen: Any, batch: Batch) -> _Rows:
+    def _rows(self, params: Any, frozen: Any, batch: Batch) -> Rows:
         """Tokens and embeddings of a batch, computed where they do not come with it."""
         embeddings, text_segment_ids = (None, None) if self.model.text is None else self._texts(params | frozen, batch)
         places = math.prod(self.model.tokenizer.grid())
@@ -516,7 +435,7 @@ class TransformerLearner:
                 positions = jnp.where(packed[..., None] > 0, still, positions)
             segment_ids = jnp.repeat(times, places, axis=1)
             known = config.known_tokens(batch["prefix_frames"])
-        return _Rows(
+        return Rows(
             tokens, positions, segment_ids, (segment_ids > 0) & ~known, embeddings, text_segment_ids, places, segments
         )
 
@@ -558,38 +477,5 @@ def _draw_codes(rng: PRNGKeyArray, logits: Logits) -> Int[Array, "batch length"]
     return join_codes(digits, [part.shape[-1] for part in logits])
 
 
-def _of_segment(values: Shaped[Array, "batch segments"], segment_ids: Int[Array, "batch length"]) -> Array:
-    """The value of the example that each token belongs to; that of the first one for padding."""
-    return jnp.take_along_axis(values, jnp.maximum(segment_ids - 1, 0), axis=1)
-
-
-def _beside(value: float, expected: float | None) -> str:
-    return f"{value:.3f}" if expected is None else f"{value:.3f} (expected {expected:.3f})"
-
-
 def _mean(values: Float[Array, "batch length"], which: Bool[Array, "batch length"]) -> Float[Array, ""]:
     return jnp.sum(values * which) / jnp.maximum(jnp.sum(which), 1)
-
-
-def _outputs(
-    found: TokenLoss, masked: Array, rows: _Rows, dropped: Array, share: Array
-) -> dict[str, tuple[Array, Array]]:
-    """Loss and accuracy of each kind of example, and of examples of which more or less is masked."""
-    kinds = {
-        "": jnp.ones_like(masked),
-        "_video": rows.moving & ~dropped,
-        "_image": ~rows.moving & ~dropped,
-        "_prefixed": rows.prefixed & ~dropped,
-        "_not_prefixed": rows.moving & ~rows.prefixed & ~dropped,
-        "_null_text": dropped,
-    }
-    for quarter in range(4):
-        within = (share > quarter / 4) & (share <= (quarter + 1) / 4)
-        kinds[f"_masked_{_QUARTERS[quarter]}"] = within & ~dropped
-        kinds[f"_null_text_masked_{_QUARTERS[quarter]}"] = within & dropped
-    outputs = {}
-    for kind, which in kinds.items():
-        counted = masked & which
-        outputs["loss" + kind] = (jnp.sum(found.cross_entropy * counted), jnp.sum(counted))
-        outputs["accuracy" + kind] = (jnp.sum(found.correct * counted), jnp.sum(counted))
-    return outputs

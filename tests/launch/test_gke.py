@@ -12,7 +12,7 @@ TRAIN = ("--gin_file", "run.gin", "--workdir", "gs://bucket/run")
 
 TEXT, NUMBER, YES_OR_NO, TEXTS, NUMBERS = "string", "integer", "boolean", ["string"], ["integer"]
 MAP = {"*": TEXT}
-# Of JobSet's CustomResourceDefinition (v1alpha2, release 0.12), which holds batch/v1's Job and its pods, the fields
+# Of JobSet's CustomResourceDefinition (v1alpha2, of August 2026), which holds batch/v1's Job and its pods, the fields
 # that are used; a field that is not here does not exist, one with ! is required.
 SCHEMA = {
     "apiVersion!": TEXT,

@@ -15,7 +15,8 @@ def with_remat(config: Any, policy: str) -> Any:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name == "remat":
-            changes[field.name] = policy
+            # Convolutions have one way only.
+            changes[field.name] = policy != "none" if isinstance(value, bool) else policy
         elif dataclasses.is_dataclass(value):
             changes[field.name] = with_remat(value, policy)
     return dataclasses.replace(config, **changes) if changes else config

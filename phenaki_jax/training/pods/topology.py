@@ -26,7 +26,7 @@ class Chip:
     Attributes:
       name: as topologies begin with.
       flops: of bfloat16 matrix products, a second.
-      memory: bytes.
+      memory: bytes of it.
       bandwidth: bytes a second from and to that memory.
       link_bandwidth: bytes a second and direction of each link to a neighbour.
       dimensions: of the torus of links.
@@ -38,7 +38,7 @@ class Chip:
 
     name: str
     flops: float
-    memory: float
+    memory: int
     bandwidth: float
     link_bandwidth: float
     dimensions: int
