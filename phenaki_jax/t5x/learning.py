@@ -28,15 +28,20 @@ AXES = ("data", "model")
 
 
 def check_learner(learner: Learner, optimizer: OptimizerConfig) -> None:
-    """Refuses a learner with several optimizers, as t5x has one.
+    """Refuses a learner with several optimizers, as t5x has one, and precomputed data, which is in no mixture's name.
 
     Raises:
-      UserError: names the networks.
+      UserError: names what was found.
     """
     if len(found := learner.optimizer_kinds(optimizer)) > 1:
         raise UserError(
             f"found optimizers for {' and '.join(found)}, expected one, all that t5x has: leave the discriminator out, "
             "or train with phenaki train"
+        )
+    if learner.precomputed:
+        raise UserError(
+            f"found precomputed data in {learner.precomputed}, expected mixtures of frames and texts: leave "
+            "precomputed empty, or train with phenaki train"
         )
 
 
@@ -49,12 +54,8 @@ def feature_converter(learner: Learner, *, pack: bool = False, use_custom_packin
     if pack or use_custom_packing_ops:
         raise UserError("found pack=True, expected pack=False: under t5x neither videos nor images are packed")
     texts: dict[str, Any] = {"text_length": learner.text_length, "vocabulary": learner.vocabulary}
-    return feed.feature_converter(
-        learner.converter,
-        temporal_patch=learner.temporal_patch,
-        has_embeddings="text_embeddings" in learner.batch_spec(1),
-        **(texts if learner.converter == "transformer" else {}),
-    )
+    options = texts if learner.converter == "transformer" else {}
+    return feed.feature_converter(learner.converter, temporal_patch=learner.temporal_patch, **options)
 
 
 def initial_variables(learner: Learner, seed: int) -> dict[str, Any]:
