@@ -53,6 +53,12 @@ class RunLog:
             with (self._workdir / METRICS_FILE).open("a") as file:
                 file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
+    def write_speed(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds what is no property of the training, and differs between runs of it: to TensorBoard alone."""
+        if self._is_first_process:
+            with self._writing():
+                self._writer.write_scalars(step, {f"speed/{name}": value for name, value in values.items()})
+
     def write_advice(self, step: int, lines: list[str]) -> None:
         """Adds what was told of the training's health."""
         if not self._is_first_process:

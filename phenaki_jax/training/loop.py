@@ -31,6 +31,7 @@ from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.pace import Pace
 from phenaki_jax.training.reference import Reference
 from phenaki_jax.training.sharding import Layout, MeshConfig
 from phenaki_jax.training.state import StepConfig
@@ -39,7 +40,7 @@ from phenaki_jax.training.stopping import stop_requests
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """What happens when, in steps.
+    """What happens when, in steps but for the last.
 
     Attributes:
       steps: length of the training.
@@ -48,6 +49,7 @@ class Schedule:
       eval_every: metrics of test examples.
       images_every: videos to look at.
       eval_batches: test batches of an evaluation.
+      stall_seconds: a step that takes longer is told.
     """
 
     steps: int
@@ -56,6 +58,7 @@ class Schedule:
     eval_every: int = 500
     images_every: int = 500
     eval_batches: int = 10
+    stall_seconds: int = 300
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -181,19 +184,26 @@ def train(
         contextlib.closing(log),
         layout.applied(),
         contextlib.closing(_Progress(first_step, schedule.steps)) as progress,
+        contextlib.closing(Pace(schedule.stall_seconds, _warn_of_own)) as pace,
     ):
         for step in range(first_step + 1, schedule.steps + 1):
-            batch = next(feed)
-            state, metrics = step_function(state, batch)
-            seen = metrics if seen is None else merge(seen, metrics)
-            # Asked once: a request that comes while this step is told and shown is heeded after the next one.
-            stopping = stop.requested()
-            last = step == schedule.steps or stopping
-
-            evaluates = step % schedule.eval_every == 0 or step == schedule.steps
-            periods = (schedule.log_every, schedule.checkpoint_every, schedule.eval_every)
-            if any(step % period == 0 for period in periods) or last:
-                values = _finite(seen, step, workdir)
+            with pace.step(step):
+                with pace.feeding():
+                    batch = next(feed)
+                state, metrics = step_function(state, batch)
+                seen = metrics if seen is None else merge(seen, metrics)
+                # Asked once: a request that comes while this step is told and shown is heeded after the next one.
+                stopping = stop.requested()
+                last = step == schedule.steps or stopping
+                evaluates = step % schedule.eval_every == 0 or step == schedule.steps
+                periods = (schedule.log_every, schedule.checkpoint_every, schedule.eval_every)
+                logs = any(step % period == 0 for period in periods) or last
+                if logs:
+                    values = _finite(seen, step, workdir)
+            if logs:
+                speed, slow = pace.since_last()
+                log.write_speed(step, speed)
+                progress.tell(step, slow, warning=True)
                 log.write("train", step, values, curves.expected("train", step))
                 shown = {name: f"{values[name]:.3g}" for name in learner.progress_metrics}
                 progress.show(step, shown)
@@ -237,7 +247,12 @@ def check_settings(**settings: Any) -> None:
 
 def _warn(line: str) -> None:
     if jax.process_index() == 0:
-        print(f"phenaki: {line}", file=sys.stderr, flush=True)
+        _warn_of_own(line)
+
+
+def _warn_of_own(line: str) -> None:
+    """Of what other processes may not know."""
+    print(f"phenaki: {line}", file=sys.stderr, flush=True)
 
 
 def _order(workdir: Path, last_step: int, data: DataConfig, layout: Layout) -> tuple[Order | None, bool]:

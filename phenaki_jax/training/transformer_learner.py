@@ -12,7 +12,7 @@ from clu import metrics
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from phenaki_jax.data.precomputed_metadata import Precomputed
-from phenaki_jax.errors import UserError, check_types
+from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import init_params, parameter_shapes
 from phenaki_jax.inference.window import PhenakiConfig, encode_text, generate_window, single_texts
@@ -34,7 +34,7 @@ from phenaki_jax.training.transformer_metrics import TransformerMetrics, outputs
 from phenaki_jax.transformer.factors import join_codes
 from phenaki_jax.transformer.masking import check_schedule, random_mask
 from phenaki_jax.transformer.model import Logits, MaskedTransformer, Text
-from phenaki_jax.transformer.objective import critic_loss, token_loss
+from phenaki_jax.transformer.objective import TokenLoss, critic_loss, in_parts, token_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,7 @@ class TransformerLearner:
       label_smoothing: see `token_loss` (MaskGIT: 0.1).
       z_loss: see `token_loss`.
       critic_weight: of a token critic's loss beside the transformer's.
+      loss_parts: parts of every row's tokens whose logits are there one after the other, see `in_parts`.
       sampling: how the samples that one looks at are drawn.
       dtype: type of the computation.
     """
@@ -72,6 +73,7 @@ class TransformerLearner:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     critic_weight: float = 1.0
+    loss_parts: int = 1
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     dtype: str = "float32"
 
@@ -93,9 +95,18 @@ class TransformerLearner:
         for name in ("z_loss", "critic_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"the weight {name} {getattr(self, name)} must be at least 0")
+        check_at_least(self, 1, "loss_parts")
+        self._check_parts(math.prod(self.model.token_shape))
         check_schedule(self.schedule)
         check_dtype(self.dtype)
         self._check_text()
+
+    def _check_parts(self, length: int) -> None:
+        if length % self.loss_parts:
+            most = max(parts for parts in range(1, self.loss_parts) if length % parts == 0)
+            raise UserError(
+                f"found loss_parts {self.loss_parts}, expected a divisor of the {length} tokens of a row, as {most}"
+            )
 
     def _check_text(self) -> None:
         files = {"text_checkpoint": self.text_checkpoint, "text_vocabulary": self.text_vocabulary}
@@ -376,8 +387,9 @@ class TransformerLearner:
         network = MaskedTransformer(config, jnp.dtype(self.dtype))
         hidden = jnp.where(masked, config.mask_token, self._with_noise(noise_rng, rows))
         place = (rows.positions, rows.segment_ids, text)
-        predicted = apply(network, params["transformer"], hidden, *place, **options)
-        found = token_loss(predicted.logits, rows.tokens, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+        features = apply(network, params["transformer"], hidden, *place, **options, method="encode")
+        has_critic = self.model.critic is not None or config.predicts_scores
+        found, codes = self._judge(network, params["transformer"], features, rows.tokens, critic_rng, draws=has_critic)
         loss = _mean(found.objective, masked)
         outputs = outputs_by_kind(
             found, masked, rows, of_segment(drop, rows.segment_ids), of_segment(share, rows.segment_ids)
@@ -385,8 +397,8 @@ class TransformerLearner:
         outputs["loss"] = (jnp.sum(found.cross_entropy * masked), jnp.sum(masked))
         outputs["null_text_rate"] = (jnp.sum(drop & rows.filled), jnp.sum(rows.filled))
         outputs["padding"] = (jnp.sum(rows.segment_ids == 0), jnp.float32(rows.segment_ids.size))
-        if self.model.critic is not None or config.predicts_scores:
-            drawn = jnp.where(masked, _draw_codes(critic_rng, predicted.logits), rows.tokens)
+        if has_critic:
+            drawn = jnp.where(masked, codes, rows.tokens)
             sizes, name = (self.model.critic, "critic") if self.model.critic is not None else (config, "transformer")
             critic = MaskedTransformer(sizes, jnp.dtype(self.dtype))
             scores = apply(critic, params[name], drawn, *place, **options).scores
@@ -396,6 +408,28 @@ class TransformerLearner:
             outputs["critic_loss"] = (jnp.sum(wrong * rows.candidates), jnp.sum(rows.candidates))
             outputs["critic_accuracy"] = (jnp.sum(right * rows.candidates), jnp.sum(rows.candidates))
         return loss, outputs
+
+    def _judge(
+        self,
+        network: MaskedTransformer,
+        params: Any,
+        features: Float[Array, "batch length embed"],
+        tokens: Int[Array, "batch length"],
+        rng: PRNGKeyArray,
+        *,
+        draws: bool,
+    ) -> tuple[TokenLoss, Int[Array, "batch length"]]:
+        """The losses of all tokens and, if they are drawn, codes in their places."""
+
+        def judge(features: Array, tokens: Array, rng: PRNGKeyArray) -> tuple[TokenLoss, Array]:
+            logits = apply(network, params, features, method="logits")
+            found = token_loss(logits, tokens, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+            return found, _draw_codes(rng, logits) if draws else tokens
+
+        if self.loss_parts == 1:
+            return judge(features, tokens, rng)
+        self._check_parts(tokens.shape[1])
+        return in_parts(judge, self.loss_parts, features, tokens, rng=rng)
 
     def _with_noise(self, rng: PRNGKeyArray, rows: Rows) -> Int[Array, "batch length"]:
         """The tokens, some of those that are given replaced by any codes."""

@@ -97,10 +97,22 @@ class MaskedTransformer(nn.Module):
         deterministic: bool = True,
     ) -> Predictions:
         """What the config says that is predicted, for every token; see `features` for the arguments."""
-        read = None if text is None else self.read(text)
-        features = self.features(video_tokens, token_positions, segment_ids, read, deterministic=deterministic)
+        features = self.encode(video_tokens, token_positions, segment_ids, text, deterministic=deterministic)
         logits = self.logits(features) if self.config.predicts_codes else ()
         return Predictions(logits, self.scores(features) if self.config.predicts_scores else None)
+
+    def encode(
+        self,
+        video_tokens: Int[Array, "batch length"],
+        token_positions: Int[Array, "#batch length 3"],
+        segment_ids: Int[Array, "batch length"] | None = None,
+        text: Text | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch length embed"]:
+        """What the heads read, of texts that are not read yet; see `features` for the arguments."""
+        read = None if text is None else self.read(text)
+        return self.features(video_tokens, token_positions, segment_ids, read, deterministic=deterministic)
 
     def read(self, text: Text) -> ReadText:
         """Keys and values of all layers for texts."""

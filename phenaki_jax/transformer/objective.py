@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from phenaki_jax.transformer.factors import split_codes
 from phenaki_jax.transformer.model import Logits
+
+_Judged = TypeVar("_Judged")
 
 
 class TokenLoss(NamedTuple):
@@ -56,6 +59,33 @@ def token_loss(
         # An argmax takes XLA on CPU ten times as long as a maximum, which the logsumexp needs anyway.
         correct *= (chosen >= jnp.max(part, axis=-1)).astype(jnp.float32)
     return TokenLoss(cross_entropy, objective, correct)
+
+
+def in_parts(judge: Callable[..., _Judged], parts: int, *rows: Shaped[Array, "..."], rng: PRNGKeyArray) -> _Judged:
+    """What `judge` says of all tokens, of a part of every row's after the other.
+
+    The backward pass computes each part again, so that logits of all tokens, which for 2^18 codes fill any memory, are
+    never there.
+
+    Args:
+      judge: of arrays [batch, length / parts, ...] and a key; gives arrays that begin with the same two axes.
+      parts: a divisor of the length.
+      rows: arrays [batch, length, ...].
+      rng: the key that each part has one of.
+    """
+
+    def split(array: Array) -> Array:
+        # Where devices share a row, each has tokens of every part.
+        return jnp.moveaxis(array.reshape(len(array), -1, parts, *array.shape[2:]), 2, 0)
+
+    def join(array: Array) -> Array:
+        return jnp.moveaxis(array, 0, 2).reshape(array.shape[1], -1, *array.shape[3:])
+
+    again = jax.checkpoint(lambda *part: judge(*part[:-1], rng=part[-1]), prevent_cse=False)
+    _, judged = jax.lax.scan(
+        lambda _, part: (None, again(*part)), None, (*map(split, rows), jax.random.split(rng, parts))
+    )
+    return jax.tree.map(join, judged)
 
 
 def critic_loss(scores: Float[Array, "batch length"], own: Bool[Array, "batch length"]) -> Float[Array, "batch length"]:

@@ -155,6 +155,19 @@ def test_a_critic_of_its_own_leaves_the_transformer_alone(transformer_learner: T
     assert np.abs(without["critic"]["score_head"]).sum() == 0
 
 
+@pytest.mark.parametrize("critic", ["none", "another"])
+def test_a_loss_taken_in_parts_is_that_of_all_tokens(
+    transformer_learner: TransformerLearner, batch: dict, critic: str
+) -> None:
+    learner = transformer_learner if critic == "none" else _with_critic(transformer_learner, critic)
+    learner = dataclasses.replace(learner, critic_weight=0.0, label_smoothing=0.1, z_loss=1e-4)
+    whole, in_parts = (_gradients(dataclasses.replace(learner, loss_parts=parts), batch) for parts in (1, 4))
+    assert in_parts[1]["loss"][1] > 0
+    (gradients, outputs), (expected, expected_outputs) = in_parts, whole
+    np.testing.assert_allclose(outputs["loss"], expected_outputs["loss"], rtol=1e-6)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6), gradients, expected)
+
+
 @pytest.mark.parametrize(
     ("critic", "message"),
     [
@@ -190,6 +203,8 @@ def test_a_model_without_text_is_trained_on_videos_alone(transformer_learner: Tr
         ({"prefix_noise": 1.5}, "prefix_noise 1.5 must be a share of the given tokens"),
         ({"z_loss": -1.0}, "the weight z_loss -1.0"),
         ({"critic_weight": float("inf")}, "the weight critic_weight inf"),
+        ({"loss_parts": 0}, "found loss_parts 0, expected at least 1"),
+        ({"loss_parts": 7}, "found loss_parts 7, expected a divisor of the 64 tokens of a row, as 4"),
         ({"schedule": "sine"}, "mask schedule 'sine' is unknown"),
     ],
 )

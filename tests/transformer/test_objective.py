@@ -1,10 +1,13 @@
 """Losses: cross-entropy by hand, of codes whole and in factors, and of the token critic."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from phenaki_jax.transformer.objective import critic_loss, token_loss
+from phenaki_jax.transformer.objective import critic_loss, in_parts, token_loss
 
 PROBABILITIES = jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]])
 TOKENS = jnp.array([[0, 1]])
@@ -45,3 +48,34 @@ def test_a_critic_is_told_what_was_drawn() -> None:
     np.testing.assert_allclose(
         critic_loss(scores, jnp.array([[True, False]])), [[-np.log(0.75), -np.log(0.25)]], rtol=1e-6
     )
+
+
+def test_logits_of_all_tokens_are_never_there_where_the_loss_is_taken_in_parts() -> None:
+    tokens = jax.random.randint(jax.random.key(0), (2, 12), 0, 500)
+    features, head = (
+        jax.random.normal(jax.random.key(size), (*axes, size)) for size, axes in ((8, (2, 12)), (500, (8,)))
+    )
+
+    def loss(parts: int, features: jax.Array, head: jax.Array) -> jax.Array:
+        judge = lambda features, tokens, rng: token_loss((features @ head,), tokens)  # noqa: E731
+        found = in_parts(judge, parts, features, tokens, rng=jax.random.key(0))
+        assert found.correct.shape == tokens.shape
+        return jnp.sum(found.objective * jnp.arange(12))
+
+    gradients = {parts: jax.grad(loss, argnums=(1, 2)) for parts in (1, 4)}
+    largest = {
+        parts: max(_sizes(jax.make_jaxpr(g, static_argnums=0)(parts, features, head))) for parts, g in gradients.items()
+    }
+    assert largest == {1: 2 * 12 * 500, 4: 8 * 500}
+    whole, in_four = (jax.jit(g, static_argnums=0)(parts, features, head) for parts, g in gradients.items())
+    for one, other in zip(in_four, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def _sizes(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[int]:
+    """Of all arrays that a program makes."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.size for variable in equation.outvars if hasattr(variable.aval, "size"))
+        for inner in equation.params.values():
+            if isinstance(inner, ClosedJaxpr | Jaxpr):
+                yield from _sizes(inner)
