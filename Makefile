@@ -24,6 +24,8 @@ endif
 # Large pages for what malloc gives out, which XLA on CPU is up to a seventh faster with; the phenaki command asks for them too.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
+LIBTPU = .libtpu/libtpu/libtpu.so
+
 BENCH_VENV = .bench/$(BENCH)
 BENCH_REQUIREMENTS = $(wildcard benchmarks/$(BENCH).requirements.txt)
 BENCH_READY = $(if $(BENCH_REQUIREMENTS),$(BENCH_VENV)/.installed,$(READY))
@@ -47,11 +49,11 @@ help:
 	@echo 'make install            create the environment and install the package into it, once'
 	@echo 'make demo               dataset, both trainings, a story and a report, on one CPU; DEMO=folder says where'
 	@echo 'make test               make lint, then every test that is not slow'
-	@echo 'make test-slow          the slow tests'
+	@echo 'make test-slow          the slow tests, some hours on two cores; installs the TPU compiler into .libtpu'
 	@echo 'make bench BENCH=name   benchmarks/name.py; its last line is one line of JSON; ARGS="..." are passed on'
 	@echo 'make lint               formatting, ruff, types, which room may import which, and shell scripts'
 	@echo 'make format             formats, and fixes what ruff can fix'
-	@echo 'make clean              removes caches and build outputs; keeps .venv, .bench, demo and runs'
+	@echo 'make clean              removes caches and build outputs; keeps .venv, .bench, .libtpu, demo and runs'
 	@echo 'VENV=path names another environment than .venv; VENV=active takes the python3 on PATH as it is.'
 
 install: $(READY)
@@ -70,8 +72,14 @@ demo: $(READY)
 test: lint
 	$(RUN) -m pytest -m 'not slow' --timeout 600 -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test-slow: $(READY)
-	$(RUN) -m pytest -m slow --timeout 3600
+test-slow: $(READY) $(LIBTPU)
+	TPU_LIBRARY_PATH=$(abspath $(LIBTPU)) $(RUN) -m pytest -m slow --timeout 7200
+
+# The TPU compiler, beside the environment: within it JAX would look for TPUs.
+$(LIBTPU): constraints.txt | $(READY)
+	@echo "Installing the TPU compiler into .libtpu, once." >&2
+	@$(RUN) $(PIP_INSTALL) --constraint constraints.txt --no-deps --upgrade --target .libtpu libtpu
+	@touch $@
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

@@ -58,8 +58,14 @@ run_once() {
   done
   while ((${#started[@]})); do
     code=0
-    wait -n -p ended "${started[@]}" || code=$?
-    if [[ -z "${ended:-}" ]]; then continue; fi # a signal came in between
+    wait -n -p ended "${started[@]}" 2>/dev/null || code=$?
+    # A signal came in between; or one had ended, which bash then knows no more but by its number.
+    if [[ -z "${ended:-}" ]]; then
+      for process in "${started[@]}"; do kill -0 "$process" 2>/dev/null || ended="$process"; done
+      if [[ -z "${ended:-}" ]]; then continue; fi
+      code=0
+      wait "$ended" || code=$?
+    fi
     local left=()
     for process in "${started[@]}"; do [[ "$process" == "$ended" ]] || left+=("$process"); done
     started=("${left[@]}")

@@ -24,7 +24,7 @@ def with_remat(config: Any, policy: str) -> Any:
 
 def count_flops(jaxpr: core.Jaxpr) -> float:
     """Of all matrix products and convolutions, a multiplication and an addition each; the dearest branch of several."""
-    return sum(_flops_of(equation) for equation in jaxpr.eqns)
+    return sum((_flops_of(equation) for equation in jaxpr.eqns), start=0.0)
 
 
 def _flops_of(equation: core.JaxprEqn) -> float:
@@ -43,7 +43,7 @@ def _flops_of(equation: core.JaxprEqn) -> float:
     if name == "cond":
         return max(count_flops(branch.jaxpr) for branch in params["branches"])
     times = params["length"] if name == "scan" else 1
-    return times * sum(count_flops(inner) for inner in _inner(params))
+    return times * sum((count_flops(inner) for inner in _inner(params)), start=0.0)
 
 
 def _inner(params: dict[str, Any]) -> list[core.Jaxpr]:

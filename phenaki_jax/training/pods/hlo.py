@@ -51,7 +51,7 @@ class Collective(NamedTuple):
     members: tuple[int, ...]
     overlaps: bool
 
-    def sent(self, size: float) -> float:
+    def sent(self, size: int | float) -> float:
         """Bytes that a device must send at least, for so many bytes of the larger of what goes in and comes out."""
         others = (len(self.members) - 1) / len(self.members)
         return size * {"all-reduce": 2 * others, "collective-permute": 1.0}.get(self.kind, others)
@@ -74,7 +74,7 @@ class Cost:
     counts: dict[Collective, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
     kernels: dict[str, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
 
-    def add(self, other: Cost, times: float) -> None:
+    def add(self, other: Cost, times: int | float) -> None:
         """Adds what another part does, so many times."""
         for own, more in zip(self._parts(), other._parts(), strict=True):
             for key, value in more.items():
@@ -94,19 +94,20 @@ class Cost:
     @property
     def flops(self) -> float:
         """Of matrix products, all of them."""
-        return sum(times * flops for (flops, _), times in self.operations.items())
+        return float(sum(times * flops for (flops, _), times in self.operations.items()))
 
     @property
     def memory_bytes(self) -> float:
         """Read from and written to main memory, all of them."""
-        return sum(times * moved for (_, moved), times in self.operations.items())
+        return float(sum(times * moved for (_, moved), times in self.operations.items()))
 
     def seconds(self, flops: float, bandwidth: float) -> float:
         """Of a device that does so many operations a second and moves so many bytes, whichever takes it longer.
 
         One operation after the other; collectives are apart.
         """
-        return sum(times * max(each / flops, moved / bandwidth) for (each, moved), times in self.operations.items())
+        each = ((max(flop / flops, moved / bandwidth), times) for (flop, moved), times in self.operations.items())
+        return float(sum(seconds * times for seconds, times in each))
 
 
 class _Array(NamedTuple):
@@ -128,7 +129,7 @@ class _Array(NamedTuple):
             minor_first = [int(axis) for axis in order.split(",")] if order else list(range(len(shape)))[::-1]
             for axis, step in zip(minor_first, reversed(tile[1].split(",")), strict=False):
                 shape[axis] = -(-shape[axis] // int(step)) * int(step)
-        return math.prod(shape) * _BYTES.get(self.kind, 0)
+        return float(math.prod(shape) * _BYTES.get(self.kind, 0))
 
 
 @dataclasses.dataclass
@@ -142,7 +143,7 @@ class _Instruction:
 
     @property
     def size(self) -> float:
-        return sum(array.size for array in self.arrays if array.in_main_memory)
+        return float(sum(array.size for array in self.arrays if array.in_main_memory))
 
     def is_parameter(self, index: int) -> bool:
         return self.opcode == "parameter" and self.operands == [str(index)]
