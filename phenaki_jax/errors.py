@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import threading
@@ -15,6 +16,9 @@ INTERRUPTED = 130
 # As sysexits.h has it: another attempt may go well.
 TEMPORARY = 75
 _LONGEST_REASON = 200
+_PASSING = (errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ENOTCONN, errno.ECONNRESET, errno.EAGAIN)
+# As TensorFlow and tensorstore tell them.
+_SIGNS_OF_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", *map(os.strerror, _PASSING))
 _IN_WORDS = {
     int: "a whole number",
     float: "a number",
@@ -38,10 +42,15 @@ class UserError(ValueError):
     exit_code = 2
 
 
-class OthersGoneError(UserError):
-    """Other processes of the same work are gone or never came: the same command in all of them may go well."""
+class TemporaryError(UserError):
+    """Nobody's mistake, as of processes that are gone or storage that fails: the same command may go well later."""
 
     exit_code = TEMPORARY
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether an error is one of storage or network that fail now and then."""
+    return getattr(error, "errno", None) in _PASSING or any(sign in str(error) for sign in _SIGNS_OF_PASSING)
 
 
 def reason_of(error: Exception) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from phenaki_jax.errors import UserError, half_written, reason_of
+from phenaki_jax.errors import TemporaryError, UserError, half_written, may_pass, reason_of
 
 
 @contextlib.contextmanager
@@ -30,7 +31,8 @@ def told_unwritable(
     except UserError:
         raise
     except errors as error:
-        raise UserError(f"{what} cannot be written ({reason_of(error)}): {advice}") from error
+        kind = TemporaryError if may_pass(error) else UserError
+        raise kind(f"{what} cannot be written ({reason_of(error)}): {advice}") from error
 
 
 @contextlib.contextmanager
@@ -76,8 +78,13 @@ def check_folder(path: Path) -> None:
     """Refuses, before any work is done and without making it, a folder that could not be made or written to.
 
     Raises:
-      UserError: a file is in its way, or the folder that it would stand in is not writable.
+      UserError: a file is in its way, or the folder that it would stand in is not writable; or it is the address of
+        a bucket.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise UserError(
+            f"found the address {path}, expected a folder: name that where its bucket is mounted, as docs/pods.md tells"
+        )
     there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
         raise _in_the_way(path)

@@ -80,9 +80,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             report = plan.cost(settings, topology, choice, args.program, rows)
         except programs.DoesNotFitError as error:
+            needed, there = (size * topology.chip.devices / 2**30 for size in (error.needed, error.there))
             raise UserError(
-                f"{args.program} on {topology.name} needs {error.needed / 2**30:.2f} GiB of a chip's "
-                f"{error.there / 2**30:.2f}: {(error.needed - error.there) / 2**30:.2f} GiB more than there are; try "
+                f"{args.program} on {topology.name} needs {needed:.2f} GiB of a chip's {there:.2f}: "
+                f"{needed - there:.2f} GiB more than there are; try "
                 "--gin.REMAT=\"'full'\", more --gin.MICROBATCHES, --gin.RULES=\"'fully_sharded'\", or --plan"
             ) from error
     if quiet:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from phenaki_jax.errors import INTERRUPTED, Stopped, UserError, raise_interrupt
+from phenaki_jax.errors import INTERRUPTED, TEMPORARY, Stopped, UserError, may_pass, raise_interrupt
 
 COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0, also where SIGTERM has stopped a training that saved all; 2 for a user's mistake, told in one line on stderr;
-      75 where other processes are gone; 130 where it was interrupted. Bugs keep their traceback.
+      75 where other processes are gone or storage fails, so that another attempt may go well; 130 where it was
+      interrupted. Bugs keep their traceback.
     """
     argv = sys.argv[1:] if argv is None else argv
     # Orbax warns of a metadata file that single items of a checkpoint never have.
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
     except (UserError, OSError) as error:
-        return _tell(f"error: {' '.join(str(error).split())}", getattr(error, "exit_code", UserError.exit_code))
+        return _tell(f"error: {' '.join(str(error).split())}", _code_of(error))
 
 
 @contextlib.contextmanager
@@ -99,6 +100,12 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 def _module(command: str) -> Any:
     return importlib.import_module(f"phenaki_jax.cli.{command}")
+
+
+def _code_of(error: UserError | OSError) -> int:
+    if isinstance(error, UserError):
+        return error.exit_code
+    return TEMPORARY if may_pass(error) else UserError.exit_code
 
 
 def _tell(message: str, exit_code: int) -> int:

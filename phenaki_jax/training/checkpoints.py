@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from phenaki_jax import __version__
 from phenaki_jax.errors import UserError, reason_of
 from phenaki_jax.files import locked, make_folder, told_unwritable
 from phenaki_jax.training.checksums import first_damage, write_checksums
-from phenaki_jax.training.hosts import gathered
+from phenaki_jax.training.hosts import gathered, told_lost
 
 if TYPE_CHECKING:
     from phenaki_jax.data.feed import Feed
@@ -39,6 +39,13 @@ _WITHOUT_PARAMETERS = (
 # Networks that only judge others: who begins with a run's parameters may have none, or another one.
 _OPTIONAL = ("discriminator", "critic")
 _LONGEST_REASON = 100
+
+
+class _Manager(ocp.CheckpointManager):
+    """Leaves SIGTERM to the loop: the runtime keeps one count of how far processes are, that of `StopRequests`."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 class Checkpoints:
@@ -62,7 +69,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
-        self._manager = ocp.CheckpointManager(self._workdir / "checkpoints", options=options)
+        self._manager = _Manager(self._workdir / "checkpoints", options=options)
 
     def save(self, state: TrainState, feed: Feed, description: dict[str, Any]) -> None:
         """Writes a checkpoint of everything a run continues from, in the background."""
@@ -71,9 +78,13 @@ class Checkpoints:
             return
         position = position_of(self._workdir, step)
         with self._writing():
-            feed.save(position)
             # Before the callback's step becomes this one.
             self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                self._prune_positions()
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("positions without a checkpoint are removed")
+            feed.save(position)
             self._step = step
             self._manager.save(
                 step,
@@ -82,11 +93,13 @@ class Checkpoints:
                     description=ocp.args.JsonSave({**description, "format": FORMAT, "phenaki_jax": __version__}),
                 ),
             )
-        kept = {str(kept) for kept in self._manager.all_steps()} | {str(step)}
-        if jax.process_index() == 0:
-            for each in position.parent.iterdir():
-                if each.name not in kept:
-                    shutil.rmtree(each, ignore_errors=True)
+
+    def _prune_positions(self) -> None:
+        """Of checkpoints that are gone, or that were never complete."""
+        kept = {str(step) for step in self._manager.all_steps()}
+        for each in position_of(self._workdir, 0).parent.glob("*"):
+            if each.name not in kept:
+                shutil.rmtree(each, ignore_errors=True)
 
     def _write_checksums(self) -> None:
         """Of a checkpoint whose files are all written, but that has not its name yet."""
@@ -98,11 +111,21 @@ class Checkpoints:
             write_checksums(self._workdir, step, places)
 
     def restore(
-        self, spec: TrainState, feed: Feed | None, description: dict[str, Any], step: int
+        self,
+        spec: TrainState,
+        feed: Feed | None,
+        description: dict[str, Any],
+        step: int,
+        damaged: Sequence[int] = (),
     ) -> tuple[TrainState, list[str]]:
         """The state of a checkpoint, and the feed, where there is one, moved to where it was then.
 
-        Checkpoints after it are moved to `workdir/damaged`.
+        Args:
+          spec: of the state.
+          feed: whose position is restored.
+          description: what the checkpoint is to be of.
+          step: of the checkpoint.
+          damaged: steps of those that are moved to `workdir/damaged`; the same in all processes.
 
         Returns:
           The state; and, a line each, settings that it was not trained with so far, which no parameter depends on.
@@ -115,7 +138,8 @@ class Checkpoints:
         check_description(found, description, self._workdir, ignored=_WITHOUT_PARAMETERS)
         try:
             _check_arrays(folder, spec)
-            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(spec)))
+            with told_lost():
+                restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(spec)))
         except UserError:
             raise
         except Exception as error:
@@ -131,31 +155,32 @@ class Checkpoints:
                 f"the data position {position} cannot be read ({reason_of(error)}); "
                 f"restore it, or move {folder} away to go on from the checkpoint before"
             ) from error
-        self._set_aside([each for each in checkpoint_steps(self._workdir) if each > step])
+        if damaged:
+            self._set_aside(damaged)
         return restored["state"], _differences(description, found, (), was="was")
 
-    def _set_aside(self, steps: list[int]) -> None:
-        if steps and jax.process_index() == 0:
-            with self._writing():
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        with self._writing():
+            multihost_utils.sync_global_devices("all have restored")
+            if jax.process_index() == 0:
                 aside = make_folder(self._workdir / "damaged")
                 for step in steps:
                     shutil.rmtree(aside / str(step), ignore_errors=True)
                     (self._workdir / "checkpoints" / str(step)).rename(aside / str(step))
-        if steps:
             multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-            self._manager.reload()
+        self._manager.reload()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
         with self._held, self._writing():
             self._manager.close()
 
-    def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return told_unwritable(
-            f"the checkpoint in {self._workdir}",
-            "make room, or give the right to write there; the same command goes on from the last complete one",
-            Exception,
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        advice = "make room, or give the right to write there; the same command goes on from the last complete one"
+        # Orbax waits for all processes, and fails where one is gone.
+        with told_unwritable(f"the checkpoint in {self._workdir}", advice, Exception), told_lost():
+            yield
 
 
 def checkpoint_steps(workdir: str | Path) -> list[int]:

@@ -138,6 +138,20 @@ class DataConfig:
         ]
         return feeds[0] if len(feeds) == 1 else AlternatingFeed(feeds, [size.rate for size in sizes], seed)
 
+    def check_parts(self, microbatches: int, layout: Layout) -> None:
+        """Refuses batches that cannot be taken in equal parts by all devices that they are divided over.
+
+        Raises:
+          UserError: the multiple that a batch size must be.
+        """
+        ways = layout.batch_parts
+        for found in (self.batch_size, *(size.batch_size for size in self.resolutions)):
+            if microbatches > 1 and found % (microbatches * ways):
+                raise UserError(
+                    f"found batch_size {found}, expected a multiple of {microbatches * ways}, for {microbatches} "
+                    f"microbatches on {ways} devices: change batch_size or StepConfig.microbatches"
+                )
+
     def eval_feeds(self, learner: Learner, layout: Layout, seed: int) -> dict[str, MixtureFeed]:
         """Feeds of test examples, in order and once, by what the names of their metrics end in.
 

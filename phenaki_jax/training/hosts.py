@@ -12,18 +12,25 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import TEMPORARY, OthersGoneError, UserError
+from phenaki_jax.errors import TEMPORARY, TemporaryError, UserError
 
 _LONGEST_VALUE = 120
 # What the runtime says of others that are gone.
-_SIGNS_OF_LOSS = ("Gloo", "Connection closed by peer", "Connection reset by peer", "heartbeat", "coordination service")
+_SIGNS_OF_LOSS = (
+    "Gloo",
+    "Connection closed by peer",
+    "Connection reset",
+    "heartbeat",
+    "coordination service",
+    "Barrier",
+)
 _LATER = 60
 
 
@@ -57,8 +64,11 @@ class Hosts(NamedTuple):
                 "found some of --coordinator, --processes and --process, expected all three, or --distributed where "
                 "the cluster tells them"
             )
-        if self.coordinator and not self.coordinator.rpartition(":")[2].isdigit():
+        host, _, port = self.coordinator.rpartition(":")
+        if self.coordinator and not (host and port.isdigit() and 0 < int(port) < 2**16):
             raise UserError(f"found coordinator {self.coordinator!r}, expected host:port, as localhost:8476")
+        if self.processes is not None and self.processes < 1:
+            raise UserError(f"found {self.processes} processes, expected at least 1")
         if self.processes is not None and self.process is not None and not 0 <= self.process < self.processes:
             raise UserError(f"found process {self.process} of {self.processes}, expected 0 to {self.processes - 1}")
         if min(self.timeout, self.heartbeat) < 1:
@@ -83,7 +93,7 @@ def connect(hosts: Hosts) -> None:
     watch.daemon = True
     watch.start()
     try:
-        with _default_signals():
+        with _default_signals() as before:
             jax.distributed.initialize(
                 hosts.coordinator or None,
                 hosts.processes,
@@ -92,11 +102,16 @@ def connect(hosts: Hosts) -> None:
                 heartbeat_timeout_seconds=hosts.heartbeat,
                 cluster_detection_method="deactivate" if hosts.coordinator else None,
             )
+        if jax.process_count() == 1:
+            # Nobody asks the runtime, which has nobody to tell.
+            signal.signal(signal.SIGTERM, before[signal.SIGTERM])
     except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the processes cannot be joined ({' '.join(str(error).split())}): name --coordinator, --processes and "
-            "--process where no cluster tells them"
-        ) from error
+        advice = (
+            f"is {hosts.coordinator} an address of process 0 whose port is free?"
+            if hosts.coordinator
+            else "name --coordinator, --processes and --process where no cluster tells them"
+        )
+        raise UserError(f"the processes cannot be joined ({' '.join(str(error).split())}): {advice}") from error
     finally:
         watch.cancel()
 
@@ -119,12 +134,12 @@ def _absent(hosts: Hosts) -> str:
 
 
 @contextlib.contextmanager
-def _default_signals() -> Iterator[None]:
-    """While all wait in C++, where no handler of Python's runs, signals end the process."""
+def _default_signals() -> Iterator[Mapping[signal.Signals, Any]]:
+    """While all wait in C++, where no handler of Python's runs, signals end the process; gives those of before."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     try:
-        yield
+        yield before
     finally:
         # That of SIGTERM is the runtime's own from here on, see `StopRequests`.
         signal.signal(signal.SIGINT, before[signal.SIGINT])
@@ -198,12 +213,17 @@ def gathered(text: str) -> list[str]:
     return [bytes(row[:length]).decode() for row, length in zip(rows, lengths, strict=True)]
 
 
+def agreed(value: Any) -> Any:
+    """What process 0 has found, of what is JSON: others may see a folder that it writes to later than it does."""
+    return json.loads(gathered(json.dumps(value))[0])
+
+
 @contextlib.contextmanager
 def told_lost() -> Iterator[None]:
     """Tells in one line that other processes are gone, where that ends a program that runs on all of them.
 
     Raises:
-      OthersGoneError: they are.
+      TemporaryError: they are.
     """
     try:
         yield
@@ -211,7 +231,7 @@ def told_lost() -> Iterator[None]:
         text = str(error)
         if isinstance(error, UserError) or jax.process_count() == 1 or not any(sign in text for sign in _SIGNS_OF_LOSS):
             raise
-        raise OthersGoneError(
+        raise TemporaryError(
             f"process {jax.process_index()} of {jax.process_count()} has lost the others "
             f"({' '.join(text.split())[:_LONGEST_VALUE]}): see what the first that ended has told; the same command in "
             "all of them goes on from the last checkpoint"

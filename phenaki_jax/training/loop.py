@@ -28,6 +28,7 @@ from phenaki_jax.training.checkpoints import (
 )
 from phenaki_jax.training.compiled import CompiledStep
 from phenaki_jax.training.data_config import DataConfig
+from phenaki_jax.training.hosts import agreed
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import RunLog
 from phenaki_jax.training.optimizers import OptimizerConfig
@@ -119,8 +120,8 @@ def train(
     )
     curves = Reference.read(reference)
     layout = mesh_config.make()
-    _check_parts(data, step_config, layout)
-    steps_there = checkpoint_steps(workdir)
+    data.check_parts(step_config.microbatches, layout)
+    steps_there = agreed(checkpoint_steps(workdir))
     last_step = first_whole_step(Path(workdir).absolute(), steps_there, _warn) if steps_there else 0
     order, is_new = _order(Path(workdir), last_step, data, layout)
     feed = data.train_feed(learner, layout, seed, order)
@@ -142,7 +143,11 @@ def train(
         with contextlib.ExitStack() as refused:
             refused.callback(checkpoints.close)
             state, changed = checkpoints.restore(
-                state_lib.without_frozen(learner, spec), None if is_new else feed, description, last_step
+                state_lib.without_frozen(learner, spec),
+                None if is_new else feed,
+                description,
+                last_step,
+                [step for step in steps_there if step > last_step],
             )
             state = state_lib.with_frozen(learner, state, spec)
             learner.check_frozen(state.frozen)
@@ -212,10 +217,12 @@ def train(
                     progress.tell(step, new, warning=True)
                 seen = None
             progress.advance()
-            if step % schedule.images_every == 0 or step == schedule.steps:
+            is_cut_short = stopping and step < schedule.steps
+            if not is_cut_short and (step % schedule.images_every == 0 or step == schedule.steps):
                 rng = state_lib.rng_of(seed, state_lib.Stream.PICTURES, step)
                 log.write_videos(step, image_function(state.used, state.frozen, batch, rng))
-            if evaluates:
+            # Who asked to stop may not wait for more than what must be saved.
+            if evaluates and not is_cut_short:
                 progress.tell(step, learner.summary(values, curves.expected("train", step)))
                 evaluated = {}
                 for ending, held_out in data.eval_feeds(learner, layout, seed).items():
@@ -260,22 +267,12 @@ def _order(workdir: Path, last_step: int, data: DataConfig, layout: Layout) -> t
 
     Shares that the processes cannot divide among themselves have no position that they could go on from.
     """
-    found = saved_order(position_of(workdir, last_step)) if last_step else None
+    saved = agreed(saved_order(position_of(workdir, last_step))) if last_step else None
+    found = Order(*saved) if saved else None
     readers = readers_of(layout.batch)
     if found is None or found.shares % readers == 0:
         return found, False
     return Order(data.shares or readers, last_step), True
-
-
-def _check_parts(data: DataConfig, step_config: StepConfig, layout: Layout) -> None:
-    """Refuses batches that cannot be taken in equal parts by all devices that they are divided over."""
-    parts, ways = step_config.microbatches, layout.batch_parts
-    for found in (data.batch_size, *(size.batch_size for size in data.resolutions)):
-        if parts > 1 and found % (parts * ways):
-            raise UserError(
-                f"found batch_size {found}, expected a multiple of {parts * ways}, for {parts} microbatches on {ways} "
-                "devices: change batch_size or StepConfig.microbatches"
-            )
 
 
 def _check_frame_sizes(feed: Feed, learner: Learner, spec: state_lib.TrainState) -> None:

@@ -188,10 +188,11 @@ class Layout:
             axes = (names,) if isinstance(names, str) else tuple(names or ())
             ways = math.prod(self.mesh.shape[axis] for axis in axes)
             if size % ways:
+                nearest = _nearest_divisor(math.gcd(size, self.mesh.size), ways)
                 name = "/".join(str(key.key) for key in path if hasattr(key, "key"))
                 raise UserError(
                     f"the mesh has {' x '.join(axes)} of {ways}, which does not divide an axis of {size} of {name} as "
-                    f"{self.rules} asks; the nearest that does is {_nearest_divisor(size, ways)}: change the mesh, or "
+                    f"{self.rules} asks; the nearest that does is {nearest}: change the mesh, or "
                     "the sizes of the model"
                 )
 

@@ -34,7 +34,8 @@ class StopRequests:
         """Whether to stop after this step; asked once after each, by every process."""
         if jax.process_count() == 1:
             return self._is_requested
-        self.kind = Stopped
+        if not self._is_requested:
+            self.kind = Stopped
         # Counted from 1 in every run: of a request that came before, all agree to stop after the first.
         self._asked += 1
         return multihost_utils.reached_preemption_sync_point(self._asked)

@@ -99,7 +99,7 @@ def compare_meshes(kind: str, data_dir: str, folder: Path) -> None:
     expected = run(kind, data_dir, alone, Devices(data=1))
     for name, mesh in MESHES.items():
         losses = run(kind, data_dir, folder / name, mesh)
-        params = [read_params(workdir)["params"] for workdir in (folder / name, alone)]
+        params = [read_params(workdir, average=False)["params"] for workdir in (folder / name, alone)]
         apart = jax.tree.map(lambda one, other: np.max(np.abs(one - other)), *params)
         tell(mesh=name, losses=np.max(np.abs(losses / expected - 1)), parameters=max(jax.tree.leaves(apart)))
 

@@ -53,5 +53,5 @@ def test_the_process_that_others_wait_for_is_named(monkeypatch: pytest.MonkeyPat
             _step(timed, step, computing=0.6)
         seen, slow = timed.since_last()
     assert len(slow) == 1
-    assert slow[0].startswith("process 3 waits 0.50 s of ")
+    assert slow[0].startswith("process 3 takes 0.50 s to have its data for a step of ")
     assert seen["feed_share"] == pytest.approx(0.5 / seen["seconds_per_step"])

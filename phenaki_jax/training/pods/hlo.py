@@ -168,6 +168,8 @@ class Program:
     def __init__(self, text: str) -> None:
         self._computations: dict[str, dict[str, _Instruction]] = {}
         self._entry = ""
+        found = re.search(r"num_partitions=([0-9]+)", text[:2000])
+        self._devices = int(found[1]) if found else 1
         inside: dict[str, _Instruction] | None = None
         for line in text.splitlines():
             if inside is None:
@@ -230,10 +232,13 @@ class Program:
         opcode = instruction.opcode.removesuffix("-start")
         if opcode in COLLECTIVES:
             arrays = [array for name in instruction.operands for array in computation[name].arrays]
-            size = max(sum(array.size for array in each) for each in (arrays, instruction.arrays))
+            given = sum(array.size for array in arrays)
+            size = max(given, sum(array.size for array in instruction.arrays))
             if instruction.opcode.endswith("-start"):
-                size = max(sum(array.size for array in arrays), sum(array.size for array in instruction.arrays) / 2)
-            kind = Collective(opcode, _members(instruction.attributes), instruction.opcode.endswith("-start"))
+                # What it gives has what goes in beside what comes out, and maybe counters.
+                size = max(given, size - given)
+            members = _members(instruction.attributes) or tuple(range(self._devices))
+            kind = Collective(opcode, members, instruction.opcode.endswith("-start"))
             if len(kind.members) > 1:
                 cost.collectives[kind] += size
                 cost.counts[kind] += 1
@@ -299,8 +304,7 @@ class Program:
         if not moved:
             return 0.0
         size = min(array.size for array in moved)
-        ends = [any(array.in_main_memory for array in moved[:1]), any(not array.in_main_memory for array in moved)]
-        return size if ends[1] else 2 * size
+        return size if any(not array.in_main_memory for array in moved) else 2 * size
 
     def _bytes_of_fusion(self, instruction: _Instruction, operands: list[_Instruction]) -> float:
         """What goes in and comes out; of what is sliced, or updated in place, only the slice."""

@@ -120,17 +120,20 @@ def plan(
     """
     fitting: list[tuple[Choice, Report]] = []
     lacking: list[float] = []
+    refused: list[UserError] = []
     for mesh in meshes(topology):
         for microbatches in _MICROBATCHES:
-            found = list(_fitting(settings, topology, rows, mesh, microbatches, tell, lacking))
+            found = list(_fitting(settings, topology, rows, mesh, microbatches, tell, lacking, refused))
             fitting += found
             if found:
                 break
+    if not fitting and not lacking:
+        raise refused[0]
     if not fitting:
-        least = f"the best is {min(lacking) / 2**30:.1f} GiB a chip above its" if lacking else "a chip has"
         raise UserError(
-            f"nothing that was tried fits on {topology.name} with a batch of {rows}: {least} "
-            f"{topology.chip.memory / 2**30:.0f}; take more chips, a smaller batch, or chips with more memory"
+            f"nothing that was tried fits on {topology.name} with a batch of {rows}: the best is "
+            f"{min(lacking) / 2**30:.1f} GiB a chip above its {topology.chip.memory / 2**30:.0f}; take more chips, a "
+            "smaller batch, or chips with more memory"
         )
     return min(fitting, key=lambda found: found[1].seconds["without overlap"])
 
@@ -143,8 +146,9 @@ def _fitting(
     microbatches: int,
     tell: Callable[[Choice, str], None],
     lacking: list[float],
+    refused: list[UserError],
 ) -> Iterator[tuple[Choice, Report]]:
-    """What fits of all remat policies, up to the first that does not; adds to the bytes that chips lack."""
+    """What fits of all remat policies, up to the first that does not; adds what chips lack, and what cannot be."""
     for remat in _REMAT:
         choice = Choice(mesh, remat, microbatches)
         try:
@@ -154,6 +158,7 @@ def _fitting(
             more = (error.needed - error.there) * topology.chip.devices
         except UserError as error:
             tell(choice, f"cannot be: {error}")
+            refused.append(error)
             return
         if more > 0:
             lacking.append(more)

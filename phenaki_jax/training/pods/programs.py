@@ -98,7 +98,10 @@ def _train(settings: dict[str, Any], layout: Layout, rows: int) -> Program:
     images = 1 + (learner.frames - 1) // learner.temporal_patch if data.pack_images else 1
     batch = _batch(learner, rows, images, layout)
     step = functools.partial(state_lib.train_step, learner, transform, config)
-    plain = functools.partial(state_lib.train_step, with_remat(learner, "none"), transform, state_lib.StepConfig())
+    once = with_remat(learner, "none")
+    if isinstance(once, TransformerLearner):
+        once = dataclasses.replace(once, loss_parts=1)
+    plain = functools.partial(state_lib.train_step, once, transform, state_lib.StepConfig())
     kinds = {
         "parameters": spec.params,
         "averages": spec.average,

@@ -107,6 +107,17 @@ def test_who_takes_part_in_a_collective_is_read_in_every_form(groups: str, membe
     assert dict(program.cost.collectives) == {Collective("all-reduce", members, overlaps=False): 40.0}
 
 
+def test_a_gather_that_is_begun_early_moves_what_it_gives() -> None:
+    """Its type names what goes in too; without groups all devices take part."""
+    program = Program(
+        "HloModule step, num_partitions=4\nENTRY %main (a: f32[10]) -> f32[40] {\n"
+        "%a = f32[10]{0} parameter(0)\n"
+        "%s = (f32[10]{0}, f32[40]{0}) all-gather-start(%a), replica_groups={}, dimensions={0}\n"
+        "ROOT %d = f32[40]{0} all-gather-done(%s)\n}\n"
+    )
+    assert dict(program.cost.collectives) == {Collective("all-gather", (0, 1, 2, 3), overlaps=True): 160.0}
+
+
 def test_bytes_that_a_device_has_to_send() -> None:
     """Around a ring of four: three quarters of the whole; to reduce and tell all, twice that."""
     members = (0, 1, 2, 3)
