@@ -5,11 +5,13 @@ import math
 import re
 from pathlib import Path
 
+import flax.linen as nn
 import gin
 import jax
 import jaxtyping
 import pytest
 
+from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.inference.window import PhenakiConfig
@@ -38,7 +40,7 @@ def test_every_run_file_describes_a_learner(file: Path, capsys: pytest.CaptureFi
         bindings.append("MIXTURE='clips'")
     if "T5_CHECKPOINT" in text(file):
         bindings.append("PRECOMPUTED='precomputed'")
-    if "cvivit_paper" in file.stem:
+    if "VGG16_FILE" in text(file):
         bindings += ["VGG16_FILE='random'", "LPIPS_FILE='random'", "I3D_FILE='random'"]
     # What another training would leave is not there.
     needs_tokenizer = pytest.raises(UserError, match="no checkpoint")
@@ -205,3 +207,34 @@ def test_a_file_of_a_model_alone_is_no_run_file() -> None:
 def test_a_missing_run_file_is_told() -> None:
     with pytest.raises(UserError, match=r"found no gin file nowhere\.gin"):
         train.configure(["nowhere.gin"], [])
+
+
+OF_THE_PAPER = [file for file in RUNS if "paper" in text(file) or "phenaki_prediction" in text(file)]
+
+
+@pytest.mark.parametrize("file", OF_THE_PAPER, ids=lambda file: file.stem)
+def test_every_run_of_the_papers_models_shrinks_to_a_laptop(file: Path) -> None:
+    bindings = ["DATA_DIR='data'"]
+    if "TOKENIZER_WORKDIR = %gin.REQUIRED" in text(file):
+        bindings.append("TOKENIZER_WORKDIR='training'")
+    settings = train.settings_of([str(file), str(ROOT / "gin_configs" / "shrink.gin")], bindings)
+    learner = settings["learner"]
+    sizes = jax.tree.map(lambda leaf: leaf.size, nn.unbox(jax.eval_shape(learner.init_params, jax.random.key(0))))
+    assert sum(jax.tree.leaves(sizes)) < 1_000_000
+    assert (learner.frames, learner.frame_size, settings["data"].mixture) == (7, 32, "moving_shapes_joint")
+    assert settings["schedule"].steps == 100
+
+
+@pytest.mark.slow
+def test_shrunk_runs_train(tmp_path: Path) -> None:
+    """Each of the paper's studies from its tokenizer to its samples."""
+    prepare(tmp_path / "data", size=32, train_videos=24, test_videos=8, train_images=16, test_images=8)
+    shrink = "gin_configs/shrink.gin"
+    short = [f"DATA_DIR={str(tmp_path / 'data')!r}", "STEPS=12", "Schedule.checkpoint_every=12"]
+    for study in ("bair", "kinetics600", "ucf101"):
+        tokenizer = tmp_path / f"{study}_tokenizer"
+        train.run([f"gin_configs/runs/cvivit_{study}.gin", shrink], short, str(tokenizer))
+        over = [*short, f"TOKENIZER_WORKDIR={str(tokenizer)!r}"]
+        seen = train.run([f"gin_configs/runs/phenaki_{study}.gin", shrink], over, str(tmp_path / study))
+        assert 0 < seen["loss"] < 5
+        assert list((tmp_path / study / "images").glob("sample_*.png"))
