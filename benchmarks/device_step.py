@@ -70,10 +70,11 @@ def measure(settings: dict[str, Any], rows: int, steps: int, trace: str) -> dict
     compiled_in = time.perf_counter() - began
     rng = np.random.default_rng(0)
     with layout.applied():
-        begin = functools.partial(_begun, learner, transform, spec)
+        begin = functools.partial(begun_state, learner, transform, spec)
         state = jax.jit(begin, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, spec))()
         batch = {
-            name: jax.device_put(_array(name, each, rng), each.sharding) for name, each in sorted(batch_spec.items())
+            name: jax.device_put(random_array(name, each, rng), each.sharding)
+            for name, each in sorted(batch_spec.items())
         }
         seconds = []
         for number in range(_WARM_UP + steps):
@@ -106,7 +107,7 @@ def measure(settings: dict[str, Any], rows: int, steps: int, trace: str) -> dict
     }
 
 
-def _begun(learner: Learner, transform: optax.GradientTransformation, spec: state_lib.TrainState) -> Any:
+def begun_state(learner: Learner, transform: optax.GradientTransformation, spec: state_lib.TrainState) -> Any:
     """A state at step 0, whose frozen parameters are zeros."""
     params = nn.unbox(learner.init_params(jax.random.key(0)))
     scalar = jnp.zeros((), jnp.int32)
@@ -121,7 +122,7 @@ def _begun(learner: Learner, transform: optax.GradientTransformation, spec: stat
     )
 
 
-def _array(name: str, spec: jax.ShapeDtypeStruct, rng: np.random.Generator) -> np.ndarray:
+def random_array(name: str, spec: jax.ShapeDtypeStruct, rng: np.random.Generator) -> np.ndarray:
     """Of no meaning, but nothing is padding."""
     if "segment_ids" in name or name == "filled":
         return np.ones(spec.shape, spec.dtype)

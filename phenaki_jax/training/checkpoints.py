@@ -94,6 +94,11 @@ class Checkpoints:
                 ),
             )
 
+    @property
+    def is_saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return bool(self._manager.is_saving_in_progress())
+
     def _prune_positions(self) -> None:
         """Of checkpoints that are gone, or that were never complete."""
         kept = {str(step) for step in self._manager.all_steps()}

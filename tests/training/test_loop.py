@@ -56,7 +56,7 @@ def game_learner(tokenizer_learner: TokenizerLearner) -> TokenizerLearner:
     return dataclasses.replace(tokenizer_learner, adversarial=game)
 
 
-@pytest.fixture(params=["tokenizer", "transformer", "game"])
+@pytest.fixture(params=["game", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tokenizer", "transformer"))])
 def learner(request: pytest.FixtureRequest) -> Learner:
     return request.getfixturevalue(f"{request.param}_learner")
 
