@@ -4,8 +4,8 @@
 
 The state is that of the paper's prediction model with fewer layers, its averages and moments, 1 GB in all; it is saved
 as `phenaki train` saves it, checksums included. Steps with a checkpoint under way and steps without take turns in one
-run. Beside the ratio of their medians stands how long a save holds the training up when it begins: for the copy that later
-steps may not change. On CPU both share the cores; accelerators have theirs to themselves.
+run. Beside the ratio of their medians stands how long a save holds the training up when it begins, for a copy that
+later steps do not change. On CPU both share the cores; accelerators have theirs to themselves.
 """
 
 from __future__ import annotations
