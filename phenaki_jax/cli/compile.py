@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +112,20 @@ def _tell(choice: Any, rows: int, what: str) -> None:
 
 
 def _overlay(args: argparse.Namespace, choice: Any, report: Any) -> str:
-    slow, fast = (report.seconds[how] for how in ("without overlap", "with full overlap"))
-    bindings = "".join(f" --gin.{binding}" for binding in args.gin_binding)
+    ways = ("with full overlap", "without overlap")
+    fast, slow = (report.seconds[how] for how in ways)
+    most, least = (report.utilization(how) for how in ways)
+    files = (word for file in args.gin_file for word in ("--gin_file", file))
+    # Texts in quotes of their own, as a shell leaves them to gin.
+    set_over = (binding.partition("=") for binding in args.gin_binding)
+    bindings = (f'--gin.{name}="{value}"' if "'" in value else f"--gin.{name}={value}" for name, _, value in set_over)
+    asked = textwrap.wrap(" ".join((*files, *bindings)), 110, break_long_words=False, break_on_hyphens=False)
     return (
-        f"# How {' '.join(args.gin_file)}{bindings} runs on {report.topology}, as phenaki compile --plan found.\n"
-        "#\n"
+        f"# How a training runs on {report.topology}, as phenaki compile --plan found; asked for with\n"
+        + "".join(f"#     {line}\n" for line in asked)
+        + "#\n"
         f"# A step:    {fast:.2f} to {slow:.2f} s by the roofline, with full overlap and without\n"
+        f"# MFU:       {most:.2f} to {least:.2f}, of bfloat16 products; what is computed again is not counted\n"
         f"# Memory:    {report.memory['peak'] / 2**30:.1f} of {report.memory_there / 2**30:.0f} GiB a chip\n"
         "# To be named after the run file, as in --gin_file RUN.gin --gin_file THIS.gin\n"
         f"{choice.overlay()}"
