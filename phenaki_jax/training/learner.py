@@ -113,6 +113,10 @@ class Learner(Protocol):
         """Frames of a token time step after the first frame."""
 
     @property
+    def sequence_length(self) -> int:
+        """Tokens of the longest sequences that attention sees, which devices may share."""
+
+    @property
     def frame_size(self) -> int:
         """Side of a frame in pixels."""
 

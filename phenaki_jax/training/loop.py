@@ -121,6 +121,7 @@ def train(
     curves = Reference.read(reference)
     layout = mesh_config.make()
     data.check_parts(step_config.microbatches, layout)
+    layout.check_sequence(learner.sequence_length)
     steps_there = agreed(checkpoint_steps(workdir))
     last_step = first_whole_step(Path(workdir).absolute(), steps_there, _warn) if steps_there else 0
     order, is_new = _order(Path(workdir), last_step, data, layout)

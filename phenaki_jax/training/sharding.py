@@ -167,6 +167,20 @@ class Layout:
         """How many parts a batch is divided into."""
         return math.prod(self.mesh.shape[axis] for axis in self.batch.spec[0])
 
+    def check_sequence(self, length: int) -> None:
+        """Refuses sequences that devices are to share and cannot divide.
+
+        Raises:
+          UserError: names the nearest number of devices that can.
+        """
+        axis = dict(RULES[self.rules].activations).get("length")
+        ways = self.mesh.shape[axis] if isinstance(axis, str) else 1
+        if length % ways:
+            raise UserError(
+                f"found {axis} {ways} with {self.rules}, expected a divisor of the {length} tokens of a sequence, as "
+                f"{_nearest_divisor(math.gcd(length, self.mesh.size), ways)}: change MeshConfig.{axis}"
+            )
+
     @property
     def whole(self) -> NamedSharding:
         """The sharding of what every device holds whole."""

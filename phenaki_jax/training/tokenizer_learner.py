@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -77,6 +78,11 @@ class TokenizerLearner:
     def temporal_patch(self) -> int:
         """Frames of a token time step after the first frame."""
         return self.model.temporal_patch
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of a time step."""
+        return math.prod(self.model.grid())
 
     @property
     def frame_size(self) -> int:

@@ -153,6 +153,11 @@ class TransformerLearner:
         return self.model.tokenizer.temporal_patch
 
     @property
+    def sequence_length(self) -> int:
+        """Tokens of a row."""
+        return math.prod(self.model.token_shape)
+
+    @property
     def frame_size(self) -> int:
         """Side of a frame in pixels."""
         return self.model.tokenizer.frame_size

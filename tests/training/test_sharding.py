@@ -41,6 +41,16 @@ def test_a_mesh_of_other_devices_is_refused(mesh: MeshConfig) -> None:
         mesh.make()
 
 
+def test_sequences_that_devices_cannot_share_are_refused() -> None:
+    layout = MeshConfig(model=4, rules="sequence_parallel").make()
+    layout.check_sequence(64)
+    with pytest.raises(
+        UserError, match=r"found model 4 with sequence_parallel, expected a divisor of the 62 .*, as 2:"
+    ):
+        layout.check_sequence(62)
+    MeshConfig(model=4, rules="tensor_parallel").make().check_sequence(62)
+
+
 def test_parameters_lie_as_the_rules_say() -> None:
     boxed = jax.eval_shape(LEARNER.init_params, jax.random.key(0))
     layout = MeshConfig(data=2, model=2).make()
