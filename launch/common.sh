@@ -18,6 +18,12 @@ fail() {
   exit 2
 }
 
+# need_bash MAJOR MINOR: macOS has 3.2.
+need_bash() {
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= $1 * 100 + $2)) || fail "found bash $BASH_VERSION, expected $1.$2 or newer"
+}
+need_bash 4 4
+
 # Words as a shell reads them back.
 quoted() {
   local word line=""

@@ -3,7 +3,8 @@
 #
 #   launch/gke.sh [--dry_run] COMMAND OPTIONS... [-- ARGUMENTS...]
 #
-# create     make the cluster with a node pool for each slice, and install JobSet in it
+# create     make the cluster with a node pool for each slice, and install JobSet in it; what is there stays, but for
+#            node pools that have failed, which are made anew
 # build      make the image of what is committed here (launch/Dockerfile), and push it
 # run        begin `phenaki train --distributed ARGUMENTS` on all hosts
 # logs       show the log of one host as it grows; Ctrl-C ends the showing
@@ -58,21 +59,51 @@ esac
 where=(--project="$project" --location="$zone")
 kubectl=(kubectl "--context=gke_${project}_${zone}_$name")
 
+# Slices of several hosts of this chip are placed by a policy.
+has_policy() {
+  [[ "${gke_accelerator:-}" == tpu7x ]] && ((hosts > 1))
+}
+
+# describe COMMAND...: sets $status to what is told of it; to nothing where it is not there. A dry run takes it that it is not.
+describe() {
+  status=""
+  if [[ -z "$dry_run" ]]; then
+    status="$("$@" "--format=value(status)" 2>/dev/null)" || status=""
+  else
+    perform "$@" "--format=value(status)"
+    echo "# where it is not there:"
+  fi
+}
+
 create() {
-  local more=() index
-  perform gcloud container clusters create "$name" "${where[@]}" --machine-type=e2-standard-8 --num-nodes=1 \
-    --workload-pool="$project.svc.id.goog" --addons=GcsFuseCsiDriver
-  if [[ "$gke_accelerator" == tpu7x ]] && ((hosts > 1)); then
-    perform gcloud compute resource-policies create workload-policy "$name" --project="$project" --region="${zone%-*}" \
-      --type=HIGH_THROUGHPUT --accelerator-topology="$shape"
+  local more=() index status
+  describe gcloud container clusters describe "$name" "${where[@]}"
+  if [[ -z "$status" ]]; then
+    perform gcloud container clusters create "$name" "${where[@]}" --machine-type=e2-standard-8 --num-nodes=1 \
+      --workload-pool="$project.svc.id.goog" --addons=GcsFuseCsiDriver
+  fi
+  if has_policy; then
+    local region=(--project="$project" --region="${zone%-*}")
+    describe gcloud compute resource-policies describe "$name" "${region[@]}"
+    if [[ -z "$status" ]]; then
+      perform gcloud compute resource-policies create workload-policy "$name" "${region[@]}" --type=HIGH_THROUGHPUT \
+        --accelerator-topology="$shape"
+    fi
     more+=(--placement-policy="$name")
   fi
   if [[ -n "$spot" ]]; then more+=(--spot); fi
   local asked=()
   read -ra asked <<<"$create_flags"
   for ((index = 0; index < slices; index++)); do
-    perform gcloud container node-pools create "slice-$index" --cluster="$name" "${where[@]}" --node-locations="$zone" \
-      --machine-type="$machine_type" --tpu-topology="$shape" --num-nodes="$hosts" "${more[@]}" "${asked[@]}"
+    local pool=("slice-$index" --cluster="$name" "${where[@]}")
+    describe gcloud container node-pools describe "${pool[@]}"
+    case "$status" in
+      "") ;;
+      *ERROR) perform gcloud container node-pools delete "${pool[@]}" --quiet ;;
+      *) continue ;;
+    esac
+    perform gcloud container node-pools create "${pool[@]}" --node-locations="$zone" --machine-type="$machine_type" \
+      --tpu-topology="$shape" --num-nodes="$hosts" "${more[@]}" "${asked[@]}"
   done
   perform gcloud container clusters get-credentials "$name" "${where[@]}"
   perform "${kubectl[@]}" apply --server-side \
@@ -80,7 +111,8 @@ create() {
 }
 
 build() {
-  local make=(docker build --file launch/Dockerfile --tag "$image" -)
+  # That of TPU hosts, whatever this machine is.
+  local make=(docker build --platform=linux/amd64 --file launch/Dockerfile --tag "$image" -)
   if [[ -n "$dry_run" ]]; then
     echo "git -C $(quoted "$root") archive HEAD | $(quoted "${make[@]}")"
   else
@@ -115,12 +147,17 @@ manifest() {
 }
 
 run() {
-  local filled
+  local filled told
   filled="$(manifest)"
   if [[ -n "$dry_run" ]]; then
     printf "%s <<'END'\n%s\nEND\n" "$(quoted "${kubectl[@]}" create --filename=-)" "$filled"
+  elif told="$("${kubectl[@]}" create --filename=- 2>&1 <<<"$filled")"; then
+    echo "$told"
+  elif [[ "$told" == *AlreadyExists* ]]; then
+    fail "found a training $name, which may run or have ended, expected none: resume stops and removes it, and goes on"
   else
-    "${kubectl[@]}" create --filename=- <<<"$filled"
+    echo "$told" >&2
+    return 1
   fi
 }
 
@@ -137,7 +174,7 @@ logs() {
 
 delete() {
   perform gcloud container clusters delete "$name" "${where[@]}" --quiet
-  if [[ "${gke_accelerator:-}" == tpu7x ]]; then
+  if has_policy; then
     perform gcloud compute resource-policies delete "$name" --project="$project" --region="${zone%-*}" --quiet
   fi
 }

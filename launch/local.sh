@@ -14,6 +14,7 @@ set -euo pipefail
 
 # shellcheck source=launch/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+need_bash 5 1
 
 restarts=0
 while [[ "${1:-}" == -* ]]; do

@@ -48,7 +48,7 @@ run() {
   perform sbatch --job-name="$name" --nodes="$nodes" --ntasks-per-node="$gpus" --gpus-per-node="$gpus" --time="$time" \
     --signal="TERM@$stop_before" --requeue --open-mode=append --output="$log" "${more[@]}" "${asked[@]}" \
     "$root/launch/slurm_job.sh" "$restarts" \
-    "$root/launch/worker.sh" "$PHENAKI" train --distributed "${arguments[@]}"
+    "$root/launch/worker.sh" --mistake 200 "$PHENAKI" train --distributed "${arguments[@]}"
 }
 
 logs() {

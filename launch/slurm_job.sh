@@ -17,8 +17,9 @@ trap 'asked_to_stop=yes' TERM
 for ((attempt = 0; ; attempt++)); do
   code=0
   # JAX finds the others by what srun tells each task. The code is the highest of all tasks; where one has ended, the rest
-  # learn of it within a heartbeat.
+  # learn of it within a heartbeat. A mistake of one comes as 200, above what others end with that have lost it, signals too.
   srun --wait=300 "$@" || code=$?
+  if ((code == 200)); then code=2; fi
   if [[ -n "$asked_to_stop" ]]; then exit $((code == 143 ? 0 : code)); fi
   case "$code" in
     0 | 2) exit "$code" ;;

@@ -3,14 +3,15 @@
 #
 #   launch/tpu_vm.sh [--dry_run] COMMAND OPTIONS... [-- ARGUMENTS...]
 #
-# create     ask for the slices (a queued resource), and wait until they are there
-# install    copy what is committed here to all workers, and install it there
+# create     ask for the slices (a queued resource), and wait until they are there; where they were asked for already, only
+#            wait; where that has failed or they were taken away, delete and ask anew
+# install    copy what is committed here to all workers, and install it there; refused while they train
 # run        begin `phenaki train --distributed ARGUMENTS` on all workers; it goes on when this or its ssh ends
 # do         run the command in ARGUMENTS on all workers, in phenaki_jax/, and wait: such as phenaki precompute
 # logs       show the log of one worker as it grows; Ctrl-C ends the showing
 # stop       SIGTERM to all workers: they save after the same step and end
-# resume     after a preemption or a failure, with the same options and arguments: delete, create and install where the
-#            slices are gone, then run, which goes on from the last checkpoint
+# resume     after a preemption or a failure, with the same options and arguments: create, install where the slices are new,
+#            then run on workers that do not train, which goes on from the last checkpoint
 # delete     give the slices back; what is in the bucket stays
 #
 # --name NAME, --project PROJECT, --zone ZONE    of the slices; PROJECT and ZONE of the environment unless said
@@ -78,34 +79,69 @@ on_workers() {
 
 described=(gcloud compute tpus queued-resources describe "$name" "${where[@]}" "--format=value(state.state)")
 
-create() {
+# Sets $state: what the API calls it, NONE where nothing was asked for, and nothing where there is no answer, with $why.
+ask_state() {
+  local told
+  if told="$("${described[@]}" 2>&1)"; then
+    why="$told"
+    # Warnings may stand around it.
+    state="$(grep -m 1 -x '[A-Z_]*[A-Z]' <<<"$told")" || state=""
+  else
+    why="$(tail -n 1 <<<"$told")"
+    state=""
+    if [[ "$told" == *NOT_FOUND* ]]; then state=NONE; fi
+  fi
+}
+
+request() {
   local asked=(--accelerator-type="$accelerator_type" --runtime-version="${runtime:-$runtime_version}") more=()
   if ((slices > 1)); then asked+=(--node-count="$slices" --node-prefix="$name"); else asked+=(--node-id="$name"); fi
   if [[ -n "$spot" ]]; then asked+=(--spot); fi
   read -ra more <<<"$create_flags"
   perform gcloud compute tpus queued-resources create "$name" "${where[@]}" "${asked[@]}" "${more[@]}"
+}
+
+# Sets $created where the slices were not there at once.
+create() {
+  created=""
   if [[ -n "$dry_run" ]]; then
+    perform "${described[@]}"
+    echo "# where there is none; where it tells FAILED or SUSPENDED, after delete:"
+    request
     echo "# until it tells ACTIVE:"
     perform "${described[@]}"
     return
   fi
-  local state="" told=""
+  local state why told="" requested="" unanswered=0
+  ask_state
+  [[ -n "$state" ]] || fail "the state of $name cannot be told: $why"
   while [[ "$state" != ACTIVE ]]; do
-    state="$("${described[@]}")"
-    if [[ "$state" != "$told" ]]; then echo "$name is $state" >&2; fi
-    told="$state"
+    created=yes
+    if [[ -n "$state" && "$state" != "$told" ]]; then echo "$name is $state" >&2; fi
+    told="${state:-$told}"
+    unanswered=$((${#state} ? 0 : unanswered + 1))
+    # A wait of hours outlives a network that fails for minutes.
+    ((unanswered < 20)) || fail "the state of $name cannot be told: $why"
     case "$state" in
-      ACTIVE) ;;
-      FAILED | SUSPENDING | SUSPENDED | DELETING)
-        fail "$name is $state: see gcloud compute tpus queued-resources describe $name, then delete it and create it anew"
+      NONE | FAILED | SUSPENDED)
+        [[ -z "$requested" ]] \
+          || fail "$name is $state: see gcloud compute tpus queued-resources describe $name; the same command asks anew"
+        if [[ "$state" != NONE ]]; then delete; fi
+        request
+        requested=yes
         ;;
+      # Also SUSPENDING and DELETING, which end in one of those above.
       *) sleep "${PAUSE:-30}" ;;
     esac
+    ask_state
   done
+  echo "$name is ACTIVE" >&2
 }
 
 install() {
   local archive node
+  # Of all before any of them is changed. A new worker has no such script.
+  on_workers "[ ! -e $host ] || $host idle"
   archive="${TMPDIR:-/tmp}/phenaki_jax-$name.tar.gz"
   perform git -C "$root" archive --format=tar.gz --prefix=phenaki_jax/ --output="$archive" HEAD
   for node in "${nodes[@]}"; do
@@ -115,8 +151,9 @@ install() {
   on_workers "rm -rf phenaki_jax/phenaki_jax && tar -xzf phenaki_jax.tar.gz && $host install"
 }
 
+# run start | resume
 run() {
-  on_workers "$host start --restarts $restarts $(quoted "${arguments[@]}")"
+  on_workers "$host $1 --restarts $restarts $(quoted "${arguments[@]}")"
 }
 
 delete() {
@@ -124,31 +161,16 @@ delete() {
 }
 
 resume() {
-  if [[ -n "$dry_run" ]]; then
-    perform "${described[@]}"
-    echo "# where it does not tell ACTIVE:"
-    delete
-    create
-    install
-    echo "# in any case:"
-    run
-    return
-  fi
-  local state
-  if ! state="$("${described[@]}" 2>&1)"; then
-    [[ "$state" == *NOT_FOUND* ]] || fail "the state of $name cannot be told: $(tail -n 1 <<<"$state")"
-    state=""
-  fi
-  if [[ "$state" != ACTIVE ]]; then
-    if [[ -n "$state" ]]; then delete; fi
-    create
-    install
-  fi
-  run
+  create
+  if [[ -n "$dry_run" ]]; then echo "# where it did not tell ACTIVE at once:"; fi
+  if [[ -n "$dry_run$created" ]]; then install; fi
+  if [[ -n "$dry_run" ]]; then echo "# in any case:"; fi
+  run resume
 }
 
 case "$command" in
   logs) perform gcloud compute tpus tpu-vm ssh "${nodes[slice]}" "${where[@]}" --worker="$worker" --command="$host logs" ;;
+  run) run start ;;
   stop) on_workers "$host stop" ;;
   do) on_workers "$host do $(quoted "${arguments[@]}")" ;;
   *) "$command" ;;

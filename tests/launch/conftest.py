@@ -1,18 +1,16 @@
 """Launchers run with nothing on their path but these tools and fake commands, which record how they are called."""
 
-import os
 import pathlib
 import shutil
 import subprocess
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 TOOLS = (
-    *("bash", "cat", "chmod", "chown", "dirname", "env", "git", "grep", "id", "kill", "mkdir", "mkfifo", "mktemp"),
-    *("python3", "rm", "sed", "setsid", "sh", "sleep", "tail", "tar", "tee"),
+    *("bash", "cat", "dirname", "env", "git", "grep", "id", "kill", "mkdir", "nohup", "python3", "rm", "sed", "setsid"),
+    *("sh", "sleep", "tail", "tar", "tee"),
 )
 WORD, CALL = "\x1f", "\x1e"
 FAKE = """#!/usr/bin/env bash
@@ -76,11 +74,6 @@ class Machine:
         read = "\n".join(f"show {line}" for line in lines)
         shown = subprocess.run(["bash", "-c", f"show() {{ {words}; }}\n{read}"], capture_output=True, text=True)
         return [line.split("\0")[:-1] for line in shown.stdout.splitlines()]
-
-
-def pytest_configure(config: Any) -> None:
-    """Scripts see no virtual environment but that of their checkout."""
-    os.environ.pop("PHENAKI", None)
 
 
 @pytest.fixture

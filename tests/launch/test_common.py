@@ -51,7 +51,7 @@ MISTAKES = [
     ("local.sh", ("--restarts",), "found '' processes"),
     ("local.sh", ("--twice", "2"), "found --twice, expected --dry_run"),
     ("worker.sh", ("--restarts", "1"), "found no command"),
-    ("tpu_vm_host.sh", ("begin",), "found 'begin', expected install, start, do, logs or stop"),
+    ("tpu_vm_host.sh", ("begin",), "found 'begin', expected idle, install, start, resume, do, logs or stop"),
 ]
 
 
@@ -112,6 +112,15 @@ def in_bash(launch: pathlib.Path, text: str) -> str:
     """What a few lines print that know launch/common.sh."""
     script = f". {launch}/common.sh\n{text}"
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_bash_that_is_too_old_is_told(launch: pathlib.Path) -> None:
+    for major, minor, told in [(4, 4, ""), (5, 1, ""), (99, 0, "expected 99.0 or newer"), (5, 99, "expected 5.99")]:
+        script = f". {launch}/common.sh; need_bash {major} {minor}"
+        done = subprocess.run(["bash", "-c", script, "launch/x.sh"], capture_output=True, text=True)
+        assert done.returncode == (2 if told else 0)
+        assert told in done.stderr
+        assert done.stderr.count("\n") == bool(told)
 
 
 def test_the_topologies_are_those_of_phenaki_compile(launch: pathlib.Path) -> None:

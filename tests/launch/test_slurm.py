@@ -22,7 +22,16 @@ def test_a_job_has_a_process_for_each_gpu_and_saves_before_its_time_is_up(machin
         *("--nodes=4", "--ntasks-per-node=8", "--gpus-per-node=8", "--signal=TERM@300", "--requeue"),
         *("--open-mode=append", "--output=phenaki.log", "--partition=p", "--mem=0", "--qos=q"),
     }
-    assert words[script + 1 :] == ["3", str(launch / "worker.sh"), "phenaki", "train", "--distributed", *TRAIN]
+    assert words[script + 1 :] == [
+        "3",
+        str(launch / "worker.sh"),
+        "--mistake",
+        "200",
+        "phenaki",
+        "train",
+        "--distributed",
+        *TRAIN,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,8 @@ def test_what_a_dry_run_prints_is_what_is_run(machine: Any, arguments: tuple[str
     [
         ([0], 0, 1, False),
         ([2], 2, 1, False),
+        ([200], 2, 1, False),
+        ([75, 200], 2, 2, False),
         ([143], 0, 1, True),
         ([1, 75, 0], 0, 3, False),
         ([137, 143], 0, 2, True),
@@ -56,6 +67,17 @@ def test_codes_of_a_step(machine: Any, codes: list[int], expected: int, steps: i
     assert done.returncode == expected
     step, requeue = ["srun", "--wait=300", "worker.sh", "a b"], ["scontrol", "requeue", "7"]
     assert machine.calls() == [step] * steps + [requeue] * queued
+
+
+def test_a_mistake_of_one_task_is_one_of_the_job(machine: Any, launch: Any) -> None:
+    """The others lose it, with a higher code than its own; of all codes srun tells the highest."""
+    machine.fake("phenaki", 'exit "$1"')
+    machine.fake(
+        "srun", 'code=0; for task in 75 2 137; do "${@:2}" "$task" || code=$(($? > code ? $? : code)); done; exit $code'
+    )
+    done = machine.run("slurm_job.sh", "2", str(launch / "worker.sh"), "--mistake", "200", "phenaki", SLURM_JOB_ID="7")
+    assert done.returncode == 2
+    assert [name for name, *_ in machine.calls()] == ["srun", "phenaki", "phenaki", "phenaki"]
 
 
 def test_a_job_that_is_told_to_end_is_not_queued_again(machine: Any, launch: Any) -> None:

@@ -1,7 +1,10 @@
 """Cloud TPU VMs: which commands create, install, run, follow, resume and delete, and what a worker does with them."""
 
+import contextlib
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 from typing import Any
@@ -19,7 +22,8 @@ DESCRIBES = """if [[ "$4" == describe ]]; then
   read -r state <states
   rest="$(tail -n +2 states)"
   [[ -z "$rest" ]] || echo "$rest" >states
-  [[ "$state" != *NOT_FOUND* && "$state" != *denied* ]] || { echo "ERROR: $state" >&2; exit 1; }
+  [[ "$state" =~ ^[A-Z_]+$ ]] || { echo "ERROR: $state" >&2; exit 1; }
+  echo "a warning: gcloud is old" >&2
   echo "$state"
 fi"""
 
@@ -30,7 +34,7 @@ def kinds(calls: list[list[str]]) -> list[str]:
 
 
 def test_create_asks_for_a_slice_and_waits_for_it(machine: Any) -> None:
-    [asked, described] = machine.commands("tpu_vm.sh", "create", *POD, "--topology", "v5p:4x4x4", "--spot")
+    [_, asked, described] = machine.commands("tpu_vm.sh", "create", *POD, "--topology", "v5p:4x4x4", "--spot")
     assert asked[:7] == [*QUEUED, "create", "pod", *WHERE][:7]
     assert {*asked} >= {
         *WHERE,
@@ -44,7 +48,7 @@ def test_create_asks_for_a_slice_and_waits_for_it(machine: Any) -> None:
 
 def test_several_slices_are_one_queued_resource_of_several_nodes(machine: Any) -> None:
     more = ("--slices", "2", "--runtime=other", "--create_flags", "--reserved --network=n")
-    [asked, _] = machine.commands("tpu_vm.sh", "create", *POD, "--topology", "v6e:8x8", *more)
+    [_, asked, _] = machine.commands("tpu_vm.sh", "create", *POD, "--topology", "v6e:8x8", *more)
     assert {*asked} >= {"--node-count=2", "--node-prefix=pod", "--runtime-version=other", "--reserved", "--network=n"}
     assert "--node-id=pod" not in asked
     commands = machine.commands("tpu_vm.sh", "stop", *POD, "--slices", "2")
@@ -70,31 +74,49 @@ def test_what_a_dry_run_prints_is_what_is_run(machine: Any, arguments: tuple[str
     printed = machine.commands("tpu_vm.sh", *arguments)
     machine.fake("gcloud", DESCRIBES)
     machine.fake("git")
-    (machine.home / "states").write_text("ACTIVE\n")
+    (machine.home / "states").write_text("NOT_FOUND: no such\nACTIVE\n")
     assert machine.run("tpu_vm.sh", *arguments).returncode == 0
     assert sorted(machine.calls()) == sorted(printed)  # of several slices, at once
 
 
+ANEW = ["create", "describe"]
+STATES = [
+    ("ACTIVE", ["describe"]),
+    ("NOT_FOUND: no such\nACTIVE", ["describe", *ANEW]),
+    ("SUSPENDED\nPROVISIONING\nACTIVE", ["describe", "delete", *ANEW, "describe"]),
+    ("FAILED\nACTIVE", ["describe", "delete", *ANEW]),
+    ("SUSPENDING\nSUSPENDED\nACTIVE", ["describe", "describe", "delete", *ANEW]),
+    # What is asked for already keeps its place in the queue.
+    *((f"{waits}\nACTIVE", ["describe"] * 2) for waits in ("ACCEPTED", "WAITING_FOR_RESOURCES", "CREATING")),
+    # A network that fails in between ends no wait.
+    ("PROVISIONING\n" + "no network\n" * 10 + "ACTIVE", ["describe"] * 12),
+]
+
+
+@pytest.mark.parametrize(("states", "expected"), STATES)
+def test_create_waits_for_what_is_asked_for_and_asks_for_what_is_not(
+    machine: Any, states: str, expected: list[str]
+) -> None:
+    machine.fake("gcloud", DESCRIBES)
+    (machine.home / "states").write_text(f"{states}\n")
+    done = machine.run("tpu_vm.sh", "create", *POD, "--topology", "v5p:4x4x4")
+    assert (done.returncode, kinds(machine.calls())) == (0, expected)
+
+
 @pytest.mark.parametrize(
     ("states", "expected"),
-    [
-        ("ACTIVE", ["describe", "ssh"]),
-        (
-            "SUSPENDED\nPROVISIONING\nACTIVE",
-            ["describe", "delete", "create", "describe", "describe", "scp", "ssh", "ssh"],
-        ),
-        ("NOT_FOUND: no such\nACTIVE", ["describe", "create", "describe", "scp", "ssh", "ssh"]),
-    ],
+    [("ACTIVE", ["describe"]), ("SUSPENDED\nACTIVE", ["describe", "delete", *ANEW, "ssh", "scp", "ssh"])],
 )
 def test_resume_makes_anew_what_is_gone(machine: Any, states: str, expected: list[str]) -> None:
     machine.fake("gcloud", DESCRIBES)
     machine.fake("git")
     (machine.home / "states").write_text(f"{states}\n")
     done = machine.run("tpu_vm.sh", "resume", *POD, "--topology", "v5p:4x4x4", "--", *TRAIN)
-    assert (done.returncode, kinds(machine.calls())) == (0, expected)
-    # And the run is that of `run`.
-    calls = machine.calls()
-    assert [calls[-1]] == machine_commands(machine, "run", *POD, "--", *TRAIN)
+    assert (done.returncode, kinds(machine.calls())) == (0, [*expected, "ssh"])
+    # And the run is that of `run`, but where one runs.
+    last = machine.calls()[-1]
+    [run] = machine_commands(machine, "run", *POD, "--", *TRAIN)
+    assert last == [*run[:-1], run[-1].replace("tpu_vm_host.sh start", "tpu_vm_host.sh resume")]
 
 
 def machine_commands(machine: Any, *arguments: str) -> list[list[str]]:
@@ -108,7 +130,8 @@ def machine_commands(machine: Any, *arguments: str) -> list[list[str]]:
     ("command", "states", "told"),
     [
         ("resume", "permission denied", "the state of pod cannot be told: ERROR: permission denied"),
-        ("create", "PROVISIONING\nFAILED", "pod is FAILED: see gcloud compute tpus queued-resources describe pod"),
+        ("create", "NOT_FOUND: no\nFAILED", "pod is FAILED: see gcloud compute tpus queued-resources describe pod"),
+        ("create", "PROVISIONING\nno network", "the state of pod cannot be told: ERROR: no network"),
     ],
 )
 def test_what_cannot_be_created_is_told(machine: Any, command: str, states: str, told: str) -> None:
@@ -126,6 +149,9 @@ def test_a_worker_that_fails_fails_the_command(machine: Any) -> None:
     assert len(machine.calls()) == 2
 
 
+ON_THIS_MACHINE = 'for word in "$@"; do if [[ "$word" == --command=* ]]; then exec bash -c "${word#*=}"; fi; done'
+
+
 @pytest.fixture
 def worker(machine: Any, launch: pathlib.Path) -> Any:
     """A machine that is its own only worker: what gcloud is to run there runs here."""
@@ -134,11 +160,14 @@ def worker(machine: Any, launch: pathlib.Path) -> Any:
     phenaki.parent.mkdir(parents=True)
     phenaki.symlink_to(machine.fake("phenaki", "trap 'exit 0' TERM; echo begun >&2; while :; do sleep 0.05; done"))
     machine.fake("mountpoint")
-    machine.fake(
-        "gcloud", 'for word in "$@"; do if [[ "$word" == --command=* ]]; then exec bash -c "${word#*=}"; fi; done'
-    )
+    machine.fake("gcloud", ON_THIS_MACHINE)
     yield machine
-    machine.run("tpu_vm.sh", "stop", *POD)
+    session = machine.home / "phenaki.session"
+    if session.exists():
+        # Also one that has not begun its session yet.
+        for kill in (os.kill, os.killpg):
+            with contextlib.suppress(ProcessLookupError):
+                kill(int(session.read_text()), signal.SIGKILL)
 
 
 def until(is_so: Any) -> None:
@@ -153,22 +182,67 @@ def test_a_run_goes_on_by_itself_and_ends_when_it_is_asked_to(worker: Any) -> No
     log = worker.home / "phenaki.log"
     assert worker.run("tpu_vm.sh", "run", *POD, "--", *TRAIN).returncode == 0
     until(lambda: log.exists() and "begun" in log.read_text())
-    assert ["phenaki", "train", "--distributed", *ON_HOST] in worker.calls()
-    again = worker.run("tpu_vm.sh", "run", *POD, "--", *TRAIN)
-    assert again.returncode == 2
-    assert "a training runs here already" in again.stderr
+    assert ["phenaki", "train", "--distributed", *ON_HOST, "--stopped_code", "143"] in worker.calls()
+    for command in (("run", *POD, "--", *TRAIN), ("install", *POD)):
+        again = worker.run("tpu_vm.sh", *command)
+        assert again.returncode == 2
+        assert "a training runs here already" in again.stderr
+    # Of a pod only those begin again that have ended.
+    worker.fake("gcloud", f'if [[ "$4" == describe ]]; then echo ACTIVE; else {ON_THIS_MACHINE}; fi')
+    resumed = worker.run("tpu_vm.sh", "resume", *POD, "--topology", "v5p:4x4x4", "--", *TRAIN)
+    assert (resumed.returncode, resumed.stdout) == (0, "a training runs here still\n")
+    assert [call[0] for call in worker.calls()].count("phenaki") == 1
     session = (worker.home / "phenaki.session").read_text().strip()
     assert worker.run("tpu_vm.sh", "stop", *POD).returncode == 0
     until(lambda: subprocess.run(["bash", "-c", f"kill -0 -- -{session}"], capture_output=True).returncode)
 
 
-def test_buckets_are_mounted_without_a_memory_of_their_files(worker: Any) -> None:
+def test_buckets_are_mounted_so_that_they_outlive_the_training(worker: Any) -> None:
     worker.fake("mountpoint", "exit 1")
     worker.fake("sudo")
-    worker.fake("gcsfuse")
     assert worker.run("tpu_vm.sh", "run", *POD, "--", *TRAIN).returncode == 0
-    flags = ["--implicit-dirs", "--metadata-cache-ttl-secs=0", "--metadata-cache-negative-ttl-secs=0"]
-    assert ["gcsfuse", *flags, "/gcs"] in worker.calls()
+    unmounted, made, mounted = [call[1:] for call in worker.calls() if call[0] == "sudo"][:3]
+    assert unmounted == ["umount", "--lazy", "/gcs"]
+    # The bare folder stays root's.
+    assert made == ["mkdir", "-p", "/gcs"]
+    service, gcsfuse = mounted[: mounted.index("gcsfuse")], mounted[mounted.index("gcsfuse") :]
+    assert service[0] == "systemd-run"
+    assert {*service} >= {"--property=Type=forking", "--property=Before=systemd-user-sessions.service"}
+    assert gcsfuse[:3] == ["gcsfuse", "-o", "allow_other"]
+    assert {*gcsfuse} >= {f"--uid={os.getuid()}", f"--gid={os.getgid()}"}
+    # And without a memory of their files.
+    assert {*gcsfuse} >= {"--metadata-cache-ttl-secs=0", "--metadata-cache-negative-ttl-secs=0"}
+    assert gcsfuse[-1] == "/gcs"
+
+
+def test_every_attempt_finds_the_buckets(worker: Any) -> None:
+    worker.fake("mountpoint", "[[ -e ~/mounted ]]")
+    worker.fake("sudo", 'if [[ "$1" == systemd-run ]]; then echo >~/mounted; fi')
+    worker.fake("phenaki", "rm ~/mounted; echo attempt; exit 75")
+    log = worker.home / "phenaki.log"
+    assert worker.run("tpu_vm.sh", "run", *POD, "--restarts", "2", "--", *TRAIN).returncode == 0
+    until(lambda: log.exists() and log.read_text().count("attempt\n") == 3)
+    begun = [call[1] if call[0] == "sudo" else call[0] for call in worker.calls()]
+    assert [name for name in begun if name in ("phenaki", "systemd-run")] == ["systemd-run", "phenaki"] * 3
+
+
+def test_a_training_that_is_told_to_end_is_not_killed_with_its_session(worker: Any) -> None:
+    worker.fake("phenaki", "trap 'sleep 0.2; echo saved; exit 143' TERM; echo begun; while :; do sleep 0.05; done")
+    log = worker.home / "phenaki.log"
+    assert worker.run("tpu_vm.sh", "run", *POD, "--", *TRAIN).returncode == 0
+    until(lambda: log.exists() and "begun" in log.read_text())
+    session = int((worker.home / "phenaki.session").read_text())
+    # As systemd does when a machine goes down.
+    os.killpg(session, signal.SIGTERM)
+    os.killpg(session, signal.SIGHUP)
+    until(lambda: "saved" in log.read_text())
+
+
+def test_nothing_begins_where_the_buckets_cannot_be_mounted(worker: Any) -> None:
+    worker.fake("mountpoint", "exit 1")
+    worker.fake("sudo", '[[ "$1" != systemd-run ]]')
+    assert worker.run("tpu_vm.sh", "run", *POD, "--", *TRAIN).returncode != 0
+    assert not (worker.home / "phenaki.session").exists()
 
 
 def test_any_command_runs_where_the_buckets_are(worker: Any) -> None:
