@@ -49,19 +49,31 @@ def convert(source: str | Path, target: str | Path, step: int | None = None, *, 
       source: a model_dir or checkpoint_N of t5x, or a workdir.
       target: a new folder.
       step: of the checkpoint; None for the last one.
-      average: whether averages over the steps stand in for the parameters; the optimizer's state is then left out.
+      average: whether averages over the steps, which t5x has not, stand in for the parameters; the optimizer's state is
+        then left out.
 
     Returns:
       The checkpoint's folder.
 
     Raises:
       UserError: there is no such checkpoint, it is damaged, or not what its description says; or the folder cannot be
-        written, or is not empty.
+        written, or is not empty; or averages of t5x are asked for.
     """
     source, target = Path(source).absolute(), Path(target).absolute()
+    if target.exists() and not target.is_dir():
+        raise UserError(f"found a file {target}, expected a new folder: name another one")
     if target.exists() and any(target.iterdir()):
         raise UserError(f"found files in {target}, expected a new folder: name another one")
-    if _CHECKPOINT.fullmatch(source.name):
+    named = _CHECKPOINT.fullmatch(source.name)
+    if named and step not in (None, int(named[1])):
+        raise UserError(
+            f"found step {step} and {source}, expected one of both: leave the step out, or name {source.parent}"
+        )
+    if average and (named or not (source / "checkpoints").is_dir()):
+        raise UserError(
+            f"found --average of {source}, expected a workdir of phenaki train: t5x keeps no averages; leave it out"
+        )
+    if named:
         return _from_t5x(source, target)
     if (source / "checkpoints").is_dir():
         return _into_t5x(source, target, step, average=average)
@@ -83,6 +95,11 @@ def _from_t5x(checkpoint: Path, workdir: Path) -> Path:
             f"{file} cannot be read ({reason_of(error)}), expected what the training is: train with "
             "gin_configs/t5x/train.gin, which writes it, or copy it from there"
         ) from error
+    if not isinstance(description, dict) or description.get("kind") not in ("tokenizer", "transformer"):
+        raise UserError(
+            f'{file} does not say what the training is, expected "kind": "tokenizer" or "transformer": copy it from '
+            "the folder of that training"
+        )
     if description.get("format") != FORMAT:
         raise UserError(
             f"{file} has format {description.get('format')!r}, expected {FORMAT}: convert with the phenaki_jax that "

@@ -114,6 +114,16 @@ def _of_another_format(model_dir: pathlib.Path) -> None:
     (model_dir / DESCRIPTION).write_text(json.dumps({**found, "format": 1}))
 
 
+def _with_a_list(model_dir: pathlib.Path) -> None:
+    (model_dir / DESCRIPTION).write_text("[]")
+
+
+def _of_no_kind(model_dir: pathlib.Path) -> None:
+    found = json.loads((model_dir / DESCRIPTION).read_text())
+    del found["kind"]
+    (model_dir / DESCRIPTION).write_text(json.dumps(found))
+
+
 def _of_another_width(model_dir: pathlib.Path) -> None:
     found = json.loads((model_dir / DESCRIPTION).read_text())
     found["tokenizer"]["mlp_width"] = 64
@@ -128,6 +138,8 @@ def _without_a_file(model_dir: pathlib.Path) -> None:
     ("damage", "message"),
     [
         (_without_description, f"{DESCRIPTION} cannot be read .*expected what the training is"),
+        (_with_a_list, 'does not say what the training is, expected "kind": "tokenizer" or "transformer"'),
+        (_of_no_kind, 'does not say what the training is, expected "kind": "tokenizer" or "transformer"'),
         (_of_another_format, "has format 1, expected"),
         (_of_another_width, r"has tokenizer/.*mlp/.*: \(.*32.*\), expected \(.*64.*\)"),
         (_without_a_file, "cannot be read .*expected one of orbax with all its files"),
@@ -151,8 +163,12 @@ def test_a_mistake_is_one_line(
         (model_dir, ".", "expected a new folder"),
         (model_dir, "new --step 3", f"found no checkpoint of step 3 in {model_dir}, expected one of step {STEP}"),
         (workdir, "new --step 3", "found no checkpoint of step 3"),
+        (model_dir / f"checkpoint_{STEP}", "new --step 3", "found step 3 and"),
+        (model_dir, "new --average", "t5x keeps no averages"),
+        (model_dir / f"checkpoint_{STEP}", "new --average", "t5x keeps no averages"),
+        (workdir, "file", f"found a file {tmp_path / 'file'}, expected a new folder"),
     ]:
-        (tmp_path / "some file").touch()
+        (tmp_path / "file").touch()
         folder, *options = to.split()
         assert main(["--from", str(source), "--to", str(tmp_path / folder), *options]) == 2
         told = capsys.readouterr().err

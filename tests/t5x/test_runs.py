@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from flax.traverse_util import flatten_dict
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
@@ -164,6 +165,19 @@ def test_t5x_goes_on_from_a_checkpoint_of_ours(
     assert len(losses) == 2
     # Less than that of a uniform guess among 625 codes, which untrained parameters are above.
     assert max(losses) < np.log(625)
+    # Before its first step it has saved what it has begun with: counts and moments of the optimizer too.
+    found, wanted, after = (
+        ocp.PyTreeCheckpointer().restore(checkpoint / "state")["state"]
+        for checkpoint in (tmp_path / "on" / begun.name, begun, tmp_path / "on" / f"checkpoint_{STEPS + 2}")
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    moments, counts = (
+        {path: leaf for path, leaf in flatten_dict(wanted["param_states"]).items() if is_count == (path[-1] == "count")}
+        for is_count in (False, True)
+    )
+    assert any(np.any(leaf) for leaf in moments.values())
+    assert set(map(int, counts.values())) == {STEPS}
+    assert {int(flatten_dict(after["param_states"])[path]) for path in counts} == {STEPS + 2}
 
 
 @pytest.mark.parametrize("mode", ["predict", "score"])
