@@ -154,6 +154,7 @@ def test_both_sides_have_the_same_checkpoints(
     assert (tmp_path / "model" / "transformer.safetensors").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_t5x_goes_on_from_a_checkpoint_of_ours(
     data: pathlib.Path, tokenizer: str, ours: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
