@@ -15,20 +15,16 @@ from phenaki_jax.data.precomputed_metadata import Precomputed
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.parameters import init_params, parameter_shapes
-from phenaki_jax.inference.window import PhenakiConfig, encode_text, generate_window, single_texts
-from phenaki_jax.layers import pixels
+from phenaki_jax.inference.window import PhenakiConfig, generate_window, single_texts
 from phenaki_jax.layers.module import apply
-from phenaki_jax.layers.positions import grid_positions
 from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer, fingerprint_of
 from phenaki_jax.text.t5 import T5Config, t5_shapes
 from phenaki_jax.text.t5_checkpoints import check_t5, load_t5
-from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training import checkpoints
 from phenaki_jax.training.fingerprint import fingerprint
 from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
-from phenaki_jax.training.rows import Rows, of_segment
+from phenaki_jax.training.rows import Rows, of_segment, rows_of, texts_of
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_metrics import TransformerMetrics, outputs_by_kind, summary
 from phenaki_jax.transformer.factors import join_codes
@@ -364,7 +360,10 @@ class TransformerLearner:
         if self.model.text is not None:
             few = {name: array[:rows] for name, array in batch.items()}
             # Of a row of several texts the first, which its first tokens are.
-            embeddings, segment_ids = (array[:, : self.text_length] for array in self._texts(params | frozen, few))
+            embeddings, segment_ids = (
+                array[:, : self.text_length]
+                for array in texts_of(self.model, params | frozen, few, jnp.dtype(self.dtype))
+            )
             shown = single_texts(embeddings, segment_ids == 1)
         rngs = jax.random.split(rng, rows)
         return {"sample": generate_window(self.model, self.sampling, params | frozen, shown, nothing, rngs)}
@@ -373,7 +372,7 @@ class TransformerLearner:
         self, params: Any, frozen: Any, batch: Batch, rng: PRNGKeyArray, *, deterministic: bool
     ) -> tuple[Array, dict[str, Any]]:
         mask_rng, drop_rng, dropout_rng, critic_rng, noise_rng = jax.random.split(rng, 5)
-        rows = self._rows(params, frozen, batch)
+        rows = rows_of(self.model, params | frozen, batch, jnp.dtype(self.dtype))
         config, segments = self.model.transformer, rows.segments
         masked, share = random_mask(
             mask_rng,
@@ -392,7 +391,7 @@ class TransformerLearner:
         network = MaskedTransformer(config, jnp.dtype(self.dtype))
         hidden = jnp.where(masked, config.mask_token, self._with_noise(noise_rng, rows))
         place = (rows.positions, rows.segment_ids, text)
-        features = apply(network, params["transformer"], hidden, *place, **options, method="encode")
+        features = apply(network, params["transformer"], hidden, *place, **options, method="features")
         has_critic = self.model.critic is not None or config.predicts_scores
         found, codes = self._judge(network, params["transformer"], features, rows.tokens, critic_rng, draws=has_critic)
         loss = _mean(found.objective, masked)
@@ -446,62 +445,6 @@ class TransformerLearner:
         replaced = given & (jax.random.uniform(which_rng, rows.tokens.shape) < share)
         codes = jax.random.randint(code_rng, rows.tokens.shape, 0, self.model.transformer.codebook_size)
         return jnp.where(replaced, codes, rows.tokens)
-
-    def _rows(self, params: Any, frozen: Any, batch: Batch) -> Rows:
-        """Tokens and embeddings of a batch, computed where they do not come with it."""
-        embeddings, text_segment_ids = (None, None) if self.model.text is None else self._texts(params | frozen, batch)
-        places = math.prod(self.model.tokenizer.grid())
-        if "video_tokens" in batch:
-            tokens, positions, segment_ids = (
-                batch[name] for name in ("video_tokens", "token_positions", "segment_ids")
-            )
-            known, segments = batch["known"], batch["filled"].shape[1]
-        else:
-            # Frames of any size that the tokenizer takes: the model's own is that of what it draws.
-            sizes = dataclasses.replace(self.model.tokenizer, frame_size=batch["video"].shape[2])
-            config = dataclasses.replace(self.model, tokenizer=sizes)
-            segments = batch["text_tokens"].shape[1] if "packed_images" in batch else 1
-            places = math.prod(sizes.grid())
-            tokens = _encode_rows(sizes, frozen["tokenizer"], batch["video"], batch.get("packed_images"))
-            tokens = jax.lax.stop_gradient(tokens).reshape(len(tokens), -1)
-            times = sizes.time_mask(batch["frame_mask"]).astype(jnp.int32)
-            positions = grid_positions(*config.token_shape)[None]
-            if "packed_images" in batch:
-                slots = jnp.arange(times.shape[1])
-                packed = batch["packed_images"][:, None]
-                times = jnp.where(packed > 0, jnp.where(slots < packed, slots + 1, 0), times)
-                still = jnp.concatenate([jnp.zeros_like(positions[..., :1]), positions[..., 1:]], axis=-1)
-                positions = jnp.where(packed[..., None] > 0, still, positions)
-            segment_ids = jnp.repeat(times, places, axis=1)
-            known = config.known_tokens(batch["prefix_frames"])
-        return Rows(
-            tokens, positions, segment_ids, (segment_ids > 0) & ~known, embeddings, text_segment_ids, places, segments
-        )
-
-    def _texts(self, params: Any, batch: Batch) -> tuple[Array, Array]:
-        """Embeddings of a row's texts one after the other, and which of its examples each token belongs to."""
-        if "text_embeddings" in batch:
-            return batch["text_embeddings"], batch["text_segment_ids"]
-        tokens, mask = batch["text_tokens"], batch["text_mask"]
-        texts, length = math.prod(tokens.shape[:-1]), tokens.shape[-1]
-        flat = (tokens.reshape(texts, length), mask.reshape(texts, length))
-        embeddings = encode_text(self.model, params["text"], *flat, jnp.dtype(self.dtype))
-        segments = jnp.arange(texts).reshape(len(tokens), -1, 1) % (texts // len(tokens)) + 1
-        segment_ids = jnp.where(mask.reshape(len(tokens), -1, length), segments, 0)
-        return embeddings.reshape(len(tokens), -1, embeddings.shape[-1]), segment_ids.reshape(len(tokens), -1)
-
-
-def _encode_rows(
-    config: CViViTConfig, params: Any, video: UInt8[Array, "..."], packed_images: Int[Array, " batch"] | None
-) -> Int[Array, "batch times rows columns"]:
-    """Tokens of videos; of a row of images, which stand in its first frames, those of each image in a time step."""
-    tokenizer, pixels_of = CViViT(config), pixels.to_float(video)
-    tokens = apply(tokenizer, params, pixels_of, method="encode")
-    if packed_images is None:
-        return tokens
-    images = pixels_of[:, : tokens.shape[1]].reshape(-1, 1, *video.shape[2:])
-    alone = apply(tokenizer, params, images, method="encode").reshape(tokens.shape)
-    return jnp.where(packed_images[:, None, None, None] > 0, alone, tokens)
 
 
 def _raw_texts(shape: tuple[int, ...]) -> dict[str, Any]:

@@ -97,22 +97,9 @@ class MaskedTransformer(nn.Module):
         deterministic: bool = True,
     ) -> Predictions:
         """What the config says that is predicted, for every token; see `features` for the arguments."""
-        features = self.encode(video_tokens, token_positions, segment_ids, text, deterministic=deterministic)
+        features = self.features(video_tokens, token_positions, segment_ids, text, deterministic=deterministic)
         logits = self.logits(features) if self.config.predicts_codes else ()
         return Predictions(logits, self.scores(features) if self.config.predicts_scores else None)
-
-    def encode(
-        self,
-        video_tokens: Int[Array, "batch length"],
-        token_positions: Int[Array, "#batch length 3"],
-        segment_ids: Int[Array, "batch length"] | None = None,
-        text: Text | None = None,
-        *,
-        deterministic: bool = True,
-    ) -> Float[Array, "batch length embed"]:
-        """What the heads read, of texts that are not read yet; see `features` for the arguments."""
-        read = None if text is None else self.read(text)
-        return self.features(video_tokens, token_positions, segment_ids, read, deterministic=deterministic)
 
     def read(self, text: Text) -> ReadText:
         """Keys and values of all layers for texts."""
@@ -127,7 +114,7 @@ class MaskedTransformer(nn.Module):
         video_tokens: Int[Array, "batch length"],
         token_positions: Int[Array, "#batch length 3"],
         segment_ids: Int[Array, "batch length"] | None = None,
-        text: ReadText | None = None,
+        text: Text | ReadText | None = None,
         *,
         deterministic: bool = True,
     ) -> Float[Array, "batch length embed"]:
@@ -138,10 +125,12 @@ class MaskedTransformer(nn.Module):
           token_positions: (time, row, column) of each token.
           segment_ids: which example of its row a token belongs to, whose tokens and text it attends to and no others; 0
             is padding, which nothing attends to. None for rows of one whole example.
-          text: what `read` gives; None for a model without text.
+          text: a batch's, or what `read` gives; None for a model without text.
           deterministic: False while training with dropout.
         """
         config = self.config
+        if isinstance(text, Text):
+            text = self.read(text)
         masked = video_tokens == config.mask_token
         digits = split_codes(jnp.where(masked, 0, video_tokens), config.factors, offset=True)
         tokens = sum(self._table()[digit] for digit in digits)

@@ -9,15 +9,15 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.testing import random_params, tiny_config
+from phenaki_jax.inference.testing import tiny_config
 from phenaki_jax.tokenizer.adversarial import AdversarialConfig
 from phenaki_jax.tokenizer.discriminator import DiscriminatorConfig
 from phenaki_jax.training import state as state_lib
-from phenaki_jax.training.learner import Learner, placed
+from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import RULES, MeshConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
-from phenaki_jax.training.transformer_learner import TransformerLearner
+from tests.training.eight_devices import OverRandomTokenizer
 
 GAME = AdversarialConfig(DiscriminatorConfig(most_channels=8), lecam=0.1, adaptive=True, start=1, discriminator_start=1)
 LEARNER = TokenizerLearner(tiny_config().tokenizer, adversarial=GAME)
@@ -75,13 +75,6 @@ def test_moments_lie_where_their_parameters_do(kind: str) -> None:
             assert leaf.sharding == mirrored[0].sharding
             found += 1
     assert found >= len(places)
-
-
-class OverRandomTokenizer(TransformerLearner):
-    """Needs no training of a tokenizer before it."""
-
-    def load_frozen(self, spec: dict) -> dict:
-        return placed(spec, random_params(self.model))
 
 
 @pytest.mark.parametrize("learner", [LEARNER, OverRandomTokenizer(tiny_config(), "")], ids=["tokenizer", "transformer"])

@@ -60,7 +60,7 @@ def test_logits_of_all_tokens_are_never_there_where_the_loss_is_taken_in_parts()
         judge = lambda features, tokens, rng: token_loss((features @ head,), tokens)  # noqa: E731
         found = in_parts(judge, parts, features, tokens, rng=jax.random.key(0))
         assert found.correct.shape == tokens.shape
-        return jnp.sum(found.objective * jnp.arange(12))
+        return jnp.sum(found.objective * jnp.arange(12.0))
 
     gradients = {parts: jax.grad(loss, argnums=(1, 2)) for parts in (1, 4)}
     largest = {
