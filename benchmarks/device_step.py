@@ -64,7 +64,7 @@ def measure(settings: dict[str, Any], rows: int, steps: int, trace: str) -> dict
     layout = (settings.get("mesh_config") or MeshConfig()).make()
     program = programs.make_program("train", settings, layout, rows)
     spec, batch_spec = program.arguments
-    transform = learner.transform(settings["optimizer"], jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, settings["optimizer"])
     began = time.perf_counter()
     step = programs.compile_program(program, layout)
     compiled_in = time.perf_counter() - began

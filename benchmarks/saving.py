@@ -57,7 +57,7 @@ def measure(folder: Path, saves: int, steps: int) -> dict[str, Any]:
     learner, layout = settings["learner"], MeshConfig().make()
     program = programs.make_program("train", settings, layout, settings["data"].batch_size)
     spec, batch_spec = program.arguments
-    transform = learner.transform(settings["optimizer"], jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, settings["optimizer"])
     step = programs.compile_program(program, layout)
     rng = np.random.default_rng(0)
     state = jax.jit(lambda: begun_state(learner, transform, spec), out_shardings=program.out_shardings[0])()

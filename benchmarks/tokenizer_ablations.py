@@ -101,7 +101,7 @@ def measure(learner: TokenizerLearner, data: Path, steps: int) -> dict[str, floa
         "muon", 0.01, warmup_steps=min(80, steps // 4), decay_steps=steps, final_share=0.05, weight_decay=0.0, clip=1.0
     )
     config = state_lib.StepConfig()
-    transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, optimizer)
     spec = state_lib.state_spec(learner, transform, layout, config)
     state = state_lib.initial_state(learner, transform, 0, spec)
     step = CompiledStep(learner, transform, config, spec, layout)

@@ -128,7 +128,7 @@ def train(
     feed = data.train_feed(learner, layout, seed, order)
     _check_evaluation(data, learner, layout, seed)
 
-    transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, optimizer)
     spec = state_lib.state_spec(learner, transform, layout, step_config)
     _check_frame_sizes(feed, learner, spec)
     average_decay = "above 0" if step_config.average_decay else "0"

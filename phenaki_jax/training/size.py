@@ -42,7 +42,7 @@ def lines(settings: dict[str, Any]) -> Iterator[str]:
     layout = (settings.get("mesh_config") or MeshConfig()).make()
     settings["data"].check_parts(step_config.microbatches, layout)
     layout.check_sequence(learner.sequence_length)
-    transform = learner.transform(settings["optimizer"], jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, settings["optimizer"])
     spec = state_lib.state_spec(learner, transform, layout, step_config)
     mesh = " x ".join(f"{axis} {size}" for axis, size in layout.mesh.shape.items())
     yield f"mesh {mesh}, {layout.rules}, of all devices of {jax.process_count()} processes"

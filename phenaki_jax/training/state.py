@@ -20,6 +20,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation.metrics import Count
 from phenaki_jax.training.learner import Batch, Given, Learned, Learner, Settled
+from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.sharding import Layout, shardings_like
 
 
@@ -96,6 +97,11 @@ class TrainState(PyTreeNode):
     def used(self) -> Any:
         """The parameters that evaluation, pictures and export use."""
         return {**self.params, **self.average}
+
+
+def transform_of(learner: Learner, optimizer: OptimizerConfig) -> optax.GradientTransformation:
+    """The optimizer of a learner's parameters, of which nothing is computed."""
+    return learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
 
 
 def state_spec(

@@ -122,7 +122,7 @@ def compare_restored(kind: str, data_dir: str, folder: Path) -> None:
 def restored_params(kind: str, workdir: Path, mesh: MeshConfig) -> Any:
     """Parameters of a checkpoint as a training on this mesh would begin with them."""
     learner = learner_of(kind)
-    transform = learner.transform(OPTIMIZER, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, OPTIMIZER)
     spec = state_lib.without_frozen(learner, state_lib.state_spec(learner, transform, mesh.make(), STEP))
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
         state, _ = checkpoints.restore(spec, None, read_description(workdir), STEPS // 2)

@@ -51,7 +51,7 @@ def test_a_hundred_steps_with_all_losses_stay_finite_and_teach_both_networks(dty
     learner = TokenizerLearner(model, perceptual=ALL_TERMS, adversarial=adversarial, dtype=dtype)
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=10, decay_steps=100)
     config = state.StepConfig(average_decay=0.999)
-    transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state.transform_of(learner, optimizer)
     layout = sharding.MeshConfig().make()
     now = state.initial_state(learner, transform, 0, state.state_spec(learner, transform, layout, config))
     step = jax.jit(functools.partial(state.train_step, learner, transform, config), donate_argnums=0)
@@ -87,7 +87,7 @@ def paper_step(devices: int, out: str) -> None:
     learner = TokenizerLearner(model, perceptual=ALL_TERMS, adversarial=adversarial)
     optimizer = OptimizerConfig(warmup_steps=0, decay_steps=10)
     config = state.StepConfig()
-    transform = learner.transform(optimizer, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state.transform_of(learner, optimizer)
     layout = sharding.MeshConfig(rules="fully_sharded").make()
     assert layout.mesh.size == devices
     now = state.initial_state(learner, transform, 0, state.state_spec(learner, transform, layout, config))

@@ -171,7 +171,7 @@ def _spec(learner: TokenizerLearner, transform: optax.GradientTransformation) ->
 
 def _state(learner: TokenizerLearner, config: state.StepConfig) -> tuple[Callable, state.TrainState]:
     """A compiled step, and the state to begin with."""
-    transform = learner.transform(OPTIMIZER, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state.transform_of(learner, OPTIMIZER)
     spec = state.state_spec(learner, transform, sharding.MeshConfig().make(), config)
     step = jax.jit(functools.partial(state.train_step, learner, transform, config))
     return step, state.initial_state(learner, transform, 0, spec)
@@ -224,7 +224,7 @@ def test_a_codebook_of_averages_moves_to_its_tokens_and_not_by_the_optimizer(
     np.testing.assert_allclose(codebooks[0][~used], codebooks[1][~used], rtol=1e-5)
     assert (np.abs(codebooks[0] - codebooks[1])[used].sum(axis=1) > 1e-3).all()
     assert float(after.statistics["tokenizer"].counts.sum()) > 0
-    transform = learner.transform(OPTIMIZER, jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state.transform_of(learner, OPTIMIZER)
     # As they are read from a checkpoint: named tuples as dicts.
     averages = {"counts": after.statistics["tokenizer"].counts, "sums": after.statistics["tokenizer"].sums}
     saved = {"params": after.params, "statistics": {"tokenizer": averages}, "frozen": {}}

@@ -93,7 +93,7 @@ def _train(settings: dict[str, Any], layout: Layout, rows: int) -> Program:
     learner: Learner = settings["learner"]
     config = settings.get("step_config") or state_lib.StepConfig()
     data = settings["data"]
-    transform = learner.transform(settings["optimizer"], jax.eval_shape(learner.init_params, jax.random.key(0)))
+    transform = state_lib.transform_of(learner, settings["optimizer"])
     spec = state_lib.state_spec(learner, transform, layout, config)
     images = 1 + (learner.frames - 1) // learner.temporal_patch if data.pack_images else 1
     batch = _batch(learner, rows, images, layout)
