@@ -27,8 +27,8 @@ hypothesis.settings.load_profile("repeatable")
 
 # Elsewhere optax and clu run, whose own arithmetic mixes types.
 ROOMS_OF_STRICT_PROMOTION = {"layers", "features", "text", "tokenizer", "transformer", "inference"}
-# What is tested here goes on around a step, whose kernels the rooms below test as users compile them.
-ROOMS_COMPILED_QUICKLY = {"training", "cli"}
+# Products, or what goes on around a step, are tested here; kernels as users compile them are tested elsewhere.
+ROOMS_COMPILED_QUICKLY = {"training", "cli", "tokenizer", "transformer"}
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_new_frames_have_the_colour_that_tokens_lose_of_given_ones() -> None:
     assert float(jnp.abs(wanted).max()) > 4 / 255
 
 
-@pytest.mark.parametrize("sampler", ["confidence", "halton"])
+@pytest.mark.parametrize("sampler", ["confidence", pytest.param("halton", marks=pytest.mark.slow)])
 def test_the_same_keys_give_the_same_videos_on_any_number_of_devices(sampler: str) -> None:
     config = tiny_config()
     params = jax.tree.map(jnp.asarray, random_params(config))

@@ -182,7 +182,11 @@ def _clips(seed: int, kind: str, real: bool) -> jax.Array:
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes"), [("frames", {}), ("video", {"kind": "hinge", "lecam": 0.001, "r1_every": 4})]
+    ("kind", "changes"),
+    [
+        ("frames", {}),
+        pytest.param("video", {"kind": "hinge", "lecam": 0.001, "r1_every": 4}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_tiny_discriminator_learns_to_tell_two_sets(kind: str, changes: dict[str, object]) -> None:
     discriminator = Discriminator(DiscriminatorConfig(kind, most_channels=8))

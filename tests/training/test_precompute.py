@@ -57,7 +57,7 @@ def frozen_of(learner: TransformerLearner) -> Any:
     return learner.load_frozen(frozen_spec(learner, MeshConfig().make()))
 
 
-@pytest.mark.parametrize("pack_images", [False, True])
+@pytest.mark.parametrize("pack_images", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_losses_and_gradients_are_those_on_the_fly(
     learner: TransformerLearner, data: DataConfig, tmp_path: pathlib.Path, pack_images: bool
 ) -> None:

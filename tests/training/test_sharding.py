@@ -21,6 +21,9 @@ from tests.training.eight_devices import OverRandomTokenizer
 
 GAME = AdversarialConfig(DiscriminatorConfig(most_channels=8), lecam=0.1, adaptive=True, start=1, discriminator_start=1)
 LEARNER = TokenizerLearner(tiny_config().tokenizer, adversarial=GAME)
+LEARNERS = {"tokenizer": LEARNER, "transformer": OverRandomTokenizer(tiny_config(), "")}
+# Both learners, and what is divided by heads and by places.
+QUICK = (("tokenizer", "fully_sharded_tensor_parallel"), ("transformer", "fully_sharded_sequence_parallel"))
 STEP = state_lib.StepConfig(microbatches=2, average_decay=0.9)
 
 
@@ -77,9 +80,13 @@ def test_moments_lie_where_their_parameters_do(kind: str) -> None:
     assert found >= len(places)
 
 
-@pytest.mark.parametrize("learner", [LEARNER, OverRandomTokenizer(tiny_config(), "")], ids=["tokenizer", "transformer"])
 @pytest.mark.parametrize(
-    "rules", [pytest.param(name, marks=() if name.startswith("fully") else pytest.mark.slow) for name in RULES]
+    ("learner", "rules"),
+    [
+        pytest.param(learner, rules, marks=() if (kind, rules) in QUICK else pytest.mark.slow, id=f"{rules}-{kind}")
+        for kind, learner in LEARNERS.items()
+        for rules in RULES
+    ],
 )
 def test_sharded_steps_are_those_of_one_device(learner: Learner, rules: str) -> None:
     """Two steps over a 2 x 2 mesh of sharded parameters and batches give the parameters that one device gives."""

@@ -103,7 +103,7 @@ def test_ten_steps_lower_the_loss_of_a_batch(learn: Callable, params: dict, batc
     assert psnrs[-1] > psnrs[0] + 4
 
 
-@pytest.mark.parametrize("kind", ["frames", "video"])
+@pytest.mark.parametrize("kind", ["frames", pytest.param("video", marks=pytest.mark.slow)])
 def test_both_networks_learn_from_a_batch_and_padding_teaches_neither(
     tokenizer_learner: TokenizerLearner, batch: dict, kind: str
 ) -> None:
@@ -177,7 +177,7 @@ def _state(learner: TokenizerLearner, config: state.StepConfig) -> tuple[Callabl
     return step, state.initial_state(learner, transform, 0, spec)
 
 
-@pytest.mark.parametrize("lengths", ["equal", "different"])
+@pytest.mark.parametrize("lengths", [pytest.param("equal", marks=pytest.mark.slow), "different"])
 def test_a_batch_in_parts_teaches_what_the_whole_does(
     tokenizer_learner: TokenizerLearner, batch: dict, lengths: str
 ) -> None:

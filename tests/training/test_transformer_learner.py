@@ -1,6 +1,8 @@
 """The transformer's learner: text is dropped at its rate, padding has no effect, prefixes are given and not guessed."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +39,12 @@ def params(transformer_learner: TransformerLearner) -> dict:
 def _outputs(learner: TransformerLearner, params: dict, batch: dict, seed: int = 0) -> dict:
     trained = {name: params[name] for name in ("text", "transformer")}
     frozen = {"tokenizer": params["tokenizer"]}
-    return jax.jit(learner.loss)(trained, frozen, batch, jax.random.key(seed))[1]
+    return _compiled_loss(learner)(trained, frozen, batch, jax.random.key(seed))[1]
+
+
+@functools.cache
+def _compiled_loss(learner: TransformerLearner) -> Callable[..., tuple[jax.Array, dict]]:
+    return jax.jit(learner.loss)
 
 
 def test_padding_changes_nothing(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
@@ -155,7 +162,7 @@ def test_a_critic_of_its_own_leaves_the_transformer_alone(transformer_learner: T
     assert np.abs(without["critic"]["score_head"]).sum() == 0
 
 
-@pytest.mark.parametrize("critic", ["none", "another"])
+@pytest.mark.parametrize("critic", [pytest.param("none", marks=pytest.mark.slow), "another"])
 def test_a_loss_taken_in_parts_is_that_of_all_tokens(
     transformer_learner: TransformerLearner, batch: dict, critic: str
 ) -> None:
