@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
-from phenaki_jax.evaluation.frechet import frechet_distance, frechet_influences
+from phenaki_jax.evaluation.frechet import frechet_influences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,13 @@ def bootstrap(
     """
     if any(not len(rows) for rows in sets):
         raise UserError("found an empty set of samples, expected at least one sample in each")
+    unknown = Interval(low=np.nan, high=np.nan, level=level, replicates=replicates, seed=seed)
     rng = np.random.default_rng(seed)
     values = [
         float(measure(*(rows[rng.integers(len(rows), size=len(rows))] for rows in sets))) for _ in range(replicates)
     ]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist() if values else (0.0, 0.0)
-    return Interval(low=low, high=high, level=level, replicates=replicates, seed=seed)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return dataclasses.replace(unknown, low=low, high=high)
 
 
 def frechet_interval(
@@ -91,11 +92,11 @@ def frechet_interval(
     Raises:
       UserError: as `frechet_distance`, and a level that is no share.
     """
-    distance = frechet_distance(first, second)
     influences = frechet_influences(first, second)
     return bootstrap(
-        lambda one, other: distance + one.mean() + other.mean(),
-        *influences,
+        lambda one, other: influences.distance + one.mean() + other.mean(),
+        influences.first,
+        influences.second,
         seed=seed,
         replicates=replicates,
         level=level,

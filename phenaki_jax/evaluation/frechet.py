@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -70,18 +71,28 @@ def frechet_of_moments(first: FeatureStatistics, second: FeatureStatistics) -> f
     """
     _check_widths(len(first.mean), len(second.mean))
     # The singular values of the product of the roots are the roots of the eigenvalues of A B, without their squaring.
-    shared = np.linalg.svd(first.root @ second.root, compute_uv=False).sum()
-    traces = np.trace(first.covariance) + np.trace(second.covariance)
-    return float(np.sum((first.mean - second.mean) ** 2) + traces - 2 * shared)
+    return _distance(first, second, np.linalg.svd(first.root @ second.root, compute_uv=False))
 
 
-def frechet_influences(
-    first: Float[np.ndarray, "some features"], second: Float[np.ndarray, "others _"]
-) -> tuple[Float[np.ndarray, " some"], Float[np.ndarray, " others"]]:
-    """How much each row moves the distance: its derivative with respect to the row's share of its set.
+class Influences(NamedTuple):
+    """A distance and how much each row moves it.
 
-    To first order, sets in which rows are counted n_i times are at the distance of the whole sets plus the mean of the
+    To first order, sets in which some rows count more than others are at this distance plus the means of the
     influences, counted alike. Influences of a set have mean 0.
+
+    Attributes:
+      distance: of the sets.
+      first: the derivative with respect to the share of each row of the first set.
+      second: of the second.
+    """
+
+    distance: float
+    first: Float[np.ndarray, " some"]
+    second: Float[np.ndarray, " others"]
+
+
+def frechet_influences(first: Float[np.ndarray, "some features"], second: Float[np.ndarray, "others _"]) -> Influences:
+    """The Fréchet distance and its derivatives, from one decomposition.
 
     Raises:
       UserError: see `frechet_distance`.
@@ -94,10 +105,17 @@ def frechet_influences(
     # Half the slope of the trace of (A B)^(1/2) as A, and as B, change.
     of_one = other.root @ right[kept].T
     of_other = one.root @ left[:, kept]
-    return (
+    return Influences(
+        _distance(one, other, values),
         _influence(first, one, other, (of_one * inverse) @ of_one.T),
         _influence(second, other, one, (of_other * inverse) @ of_other.T),
     )
+
+
+def _distance(first: FeatureStatistics, second: FeatureStatistics, shared: Float[np.ndarray, " features"]) -> float:
+    """From the singular values of the product of the roots."""
+    traces = np.trace(first.covariance) + np.trace(second.covariance)
+    return float(np.sum((first.mean - second.mean) ** 2) + traces - 2 * shared.sum())
 
 
 def _influence(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.frechet import refuse_flawed
-from phenaki_jax.evaluation.masks import valid_rows
+from phenaki_jax.evaluation.masks import mask_of, valid_rows
 from phenaki_jax.evaluation.pairs import Pair
 
 SPLITS = 10
@@ -66,7 +66,7 @@ class InceptionScore(metrics.Metric):
       certainty: sums over samples of p log p.
     """
 
-    count: Int[Array, " splits"]
+    count: Int[Array, "*splits"]
     classes: Pair
     certainty: Pair
 
@@ -91,9 +91,13 @@ class InceptionScore(metrics.Metric):
         class FromOutputs(cls):  # type: ignore[misc, valid-type]
             @classmethod
             def from_model_output(cls, **outputs: Any) -> "InceptionScore":
-                values = outputs[logits]
-                valid = valid_rows(outputs.get("mask"), len(values))
-                part = outputs["index"] * splits // samples if splits > 1 else jnp.zeros(len(values), jnp.int32)
+                values = jnp.asarray(outputs[logits])
+                valid = valid_rows(mask_of(outputs, logits), len(values))
+                part = (
+                    ((outputs["index"] + 1) * splits - 1) // samples
+                    if splits > 1
+                    else jnp.zeros(len(values), jnp.int32)
+                )
                 return cls(*_sums(values, (part[:, None] == jnp.arange(splits)) & valid[:, None]))
 
         return FromOutputs

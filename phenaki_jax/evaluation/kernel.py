@@ -117,7 +117,8 @@ class KernelDistance(metrics.Metric):
             def from_model_output(cls, **outputs: Any) -> "KernelDistance":
                 halves = []
                 for name in (real, generated):
-                    halves += [outputs[name], valid_rows(mask_of(outputs, name), len(outputs[name]))]
+                    features = jnp.asarray(outputs[name])
+                    halves += [features, valid_rows(mask_of(outputs, name), len(features))]
                 distance, weight = _batch_distance(*halves)
                 return cls(total=Pair.zeros().add(distance * weight), weight=Pair.zeros().add(weight))
 

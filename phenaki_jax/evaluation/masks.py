@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 def mask_of(outputs: Mapping[str, Any], name: str) -> Any:
     """The mask of an output: what is called as it, with `_mask` at the end, or else `mask`; None without any."""
-    return outputs.get(f"{name}_mask", outputs.get("mask"))
+    mask = outputs.get(f"{name}_mask", outputs.get("mask"))
+    return None if mask is None else jnp.asarray(mask)
 
 
 def valid_rows(mask: Array | None, rows: int) -> Bool[Array, " {rows}"]:

@@ -50,4 +50,4 @@ class Pair:
 
     def to_float64(self) -> np.ndarray:
         """The sums, on the host."""
-        return np.asarray(self.high, np.float64) + np.asarray(self.low, np.float64)
+        return np.asarray(np.asarray(self.high, np.float64) + np.asarray(self.low, np.float64))
