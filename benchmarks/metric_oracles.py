@@ -92,6 +92,7 @@ def _frechet_errors(name: str, sets: Sets) -> Iterator[tuple[str, float]]:
     for oracle, expected in frechet_distances(*sets).items():
         statistics = [_biased(each) for each in ours] if oracle.endswith("biased") else ours
         found = frechet_of_moments(*statistics)
+        print(f"{name} {oracle}: {found:.9g}, expected {expected:.9g}", file=sys.stderr)
         yield f"{name}.{oracle}", abs(found / expected - 1)
         if oracle.endswith("biased"):
             yield f"{name}.{oracle}.unbiased_beside_it", abs(frechet_of_moments(*ours) / expected - 1)
@@ -160,7 +161,6 @@ def _report() -> dict[str, Any]:
         distances |= dict(_frechet_errors(name, sets))
         if name == "fvd":
             distances |= dict(_kernel_errors("kernel", sets))
-        print(f"{name}: {distances}", file=sys.stderr)
     distances |= dict(_score_errors())
     told = {name: distances.pop(name) for name in list(distances) if "beside" in name or "deviations" in name}
     pixels = dict(_pixel_errors())
