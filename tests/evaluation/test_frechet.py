@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.evaluation.frechet import frechet_distance
+from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_distance, frechet_influences, frechet_of_moments
 
 # Means (0, 0), covariance of the unbiased kind diag(2, 8).
 CROSS = np.array([[-np.sqrt(3), 0], [np.sqrt(3), 0], [0, -np.sqrt(12)], [0, np.sqrt(12)]])
@@ -33,6 +33,43 @@ def test_sets_of_fewer_rows_than_features_have_a_distance() -> None:
     first = np.array([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     assert frechet_distance(first, 2 * first + np.array([0.0, 0.0, 3.0])) == pytest.approx(11)
     assert frechet_distance(first, first[:, ::-1]) == pytest.approx(4)
+
+
+def test_statistics_are_all_that_a_distance_needs() -> None:
+    """Means at distance 5; deviations 1, 2 and 3, 1."""
+    first = FeatureStatistics(100, np.zeros(2), np.diag([1.0, 4.0]))
+    second = FeatureStatistics(7, np.array([3.0, 4.0]), np.diag([9.0, 1.0]))
+    assert frechet_of_moments(first, second) == pytest.approx(25 + 4 + 1)
+    with pytest.raises(UserError, match="found rows of 2 and 3 features"):
+        frechet_of_moments(first, FeatureStatistics(7, np.zeros(3), np.eye(3)))
+
+
+def weighted(features: np.ndarray, weights: np.ndarray) -> FeatureStatistics:
+    """Statistics of rows that count by weights."""
+    mean = np.average(features, axis=0, weights=weights)
+    centred = (features - mean) * np.sqrt(weights / weights.sum())[:, None]
+    count = len(features)
+    return FeatureStatistics(count, mean, centred.T @ centred * count / (count - 1))
+
+
+@pytest.mark.parametrize(("rows", "others", "width"), [(30, 20, 3), (10, 15, 40)], ids=["many", "few"])
+def test_the_influence_of_a_row_is_the_slope_as_it_counts_more(rows: int, others: int, width: int) -> None:
+    """Also where rows are fewer than features."""
+    rng = np.random.default_rng(0)
+    sets = [rng.standard_normal((rows, width)), rng.standard_normal((others, width)) * 2 + 0.5]
+    found = frechet_influences(*sets)
+    assert found.distance == pytest.approx(frechet_distance(*sets))
+    for place, influence in enumerate((found.first, found.second)):
+        slopes = []
+        for row in range(4):
+            ends = []
+            for step in (1e-4, -1e-4):
+                weights = [np.full(len(each), 1 / len(each)) for each in sets]
+                weights[place][row] += step
+                ends.append(frechet_of_moments(*map(weighted, sets, weights)))
+            slopes.append((ends[0] - ends[1]) / 2e-4)
+        np.testing.assert_allclose(influence[:4], slopes, rtol=1e-4, atol=1e-4)
+        assert influence.mean() == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
