@@ -34,9 +34,14 @@ import torch
 
 from phenaki_jax import __version__
 from phenaki_jax.features.i3d import ENDPOINTS, I3D, LOGITS
+from phenaki_jax.features.i3d_weights import I3D_EPSILON, i3d_params, i3d_tensors
+from phenaki_jax.features.inception import CLASSES, Inception, inception_features
+from phenaki_jax.features.inception_weights import inception_params, inception_tensors
 from phenaki_jax.features.lpips import lpips
+from phenaki_jax.features.lpips_weights import head_params, vgg16_params, vgg16_tensors
 from phenaki_jax.features.random_weights import random_lpips, random_tensors
 from phenaki_jax.features.testing import (
+    FIXTURE_BYTES,
     FIXTURE_ENDPOINTS,
     FIXTURE_IMAGES,
     FIXTURE_VIDEO,
@@ -46,6 +51,7 @@ from phenaki_jax.features.testing import (
     cotangents,
     evaluate,
     example_tensors,
+    random_bytes,
     random_heads,
     random_pixels,
     relative_error,
@@ -53,13 +59,13 @@ from phenaki_jax.features.testing import (
 )
 from phenaki_jax.features.torch_files import read_torch_file
 from phenaki_jax.features.vgg16 import ACTIVATIONS, VGG16
-from phenaki_jax.features.weights import I3D_EPSILON, head_params, i3d_params, i3d_tensors, vgg16_params, vgg16_tensors
 from phenaki_jax.layers.module import apply
 
 _AIM = 1e-4
 _FIXTURES = Path(__file__).parent.parent / "tests" / "features" / "fixtures"
 _IMAGES = (*FIXTURE_IMAGES, (3, 16, 16, 3), (1, 128, 128, 3))
 _VIDEOS = (FIXTURE_VIDEO, (2, 5, 37, 50, 3), (1, 1, 32, 32, 3))
+_BYTES = (FIXTURE_BYTES, (1, 128, 160, 3), (1, 299, 512, 3))
 _VIDEOS_OF_LOGITS = (FIXTURE_VIDEO_OF_LOGITS, (1, 16, 224, 224, 3))
 
 Network = Callable[[Any], dict[str, Any]]
@@ -143,6 +149,28 @@ def torch_i3d(tensors: Tensors, epsilon: float, endpoints: tuple[str, ...]) -> N
     return network
 
 
+def torch_fidelity_inception(tensors: Tensors) -> Network:
+    """torch-fidelity's features of images of any size, of whole colours."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    extractor = FeatureExtractorInceptionV3(
+        "inception",
+        ["2048", "logits_unbiased"],
+        feature_extractor_weights_path=_as_file(tensors),
+        feature_extractor_internal_dtype="float64",
+    )
+    return lambda images: dict(zip(("pool3", "logits"), extractor(images.to(torch.uint8)), strict=True))
+
+
+def pytorch_fid_inception(tensors: Tensors) -> Network:
+    """pytorch-fid's features of images of 299 x 299 pixels."""
+    import pytorch_fid.inception as package
+
+    package.load_state_dict_from_url = lambda *_, **__: torch.load(_as_file(tensors))
+    network = package.InceptionV3([3], resize_input=False, normalize_input=False).eval().double()
+    return lambda images: {"pool3": network(images)[0].reshape(-1, 2048)}
+
+
 def _channels_first(array: np.ndarray) -> torch.Tensor:
     array = array.astype(np.float64)
     return torch.from_numpy(np.moveaxis(array, -1, 1).copy() if array.ndim > 2 else array)
@@ -193,7 +221,24 @@ def compare() -> dict[str, float]:
             for shape in shapes:
                 gradient = epsilon == I3D_EPSILON and shape == FIXTURE_VIDEO
                 figures |= _errors(title, network, params, oracle, random_pixels(shape), gradient)
-    return figures
+    return figures | _compare_inception()
+
+
+def _compare_inception() -> dict[str, float]:
+    tensors = with_counts(inception_tensors())
+    params = inception_params(tensors)
+    figures: dict[str, float] = {}
+    oracle = torch_fidelity_inception(tensors)
+    for shape in _BYTES:
+        figures |= _errors("inception", inception_features, params, oracle, random_bytes(shape), gradient=False)
+
+    def of_floats(params: Any, images: jax.Array) -> dict[str, jax.Array]:
+        return {"pool3": apply(Inception(), params, images)["pool3"]}
+
+    pixels = random_pixels((2, 299, 299, 3))
+    return figures | _errors(
+        "inception_of_pytorch_fid", of_floats, params, pytorch_fid_inception(tensors), pixels, False
+    )
 
 
 def _i3d(endpoints: tuple[str, ...], params: Any, video: jax.Array) -> dict[str, jax.Array]:
@@ -223,7 +268,8 @@ def write_fixtures(folder: Path) -> None:
     def write(name: str, runs: Mapping[str, tuple[Network, tuple[int, ...], bool]]) -> None:
         samples = {}
         for key, (network, shape, gradient) in runs.items():
-            outputs = evaluate_in_torch(network, random_pixels(shape), gradient)
+            inputs = random_bytes(shape) if shape == FIXTURE_BYTES else random_pixels(shape)
+            outputs = evaluate_in_torch(network, inputs, gradient)
             samples.update({f"{key}/{output}": sample(array) for output, array in outputs.items()})
         np.savez_compressed(folder / f"{name}.npz", **samples)
 
@@ -239,6 +285,7 @@ def write_fixtures(folder: Path) -> None:
         "all": (torch_i3d(tensors, I3D_EPSILON, ENDPOINTS), FIXTURE_VIDEO_OF_LOGITS, False),
     }
     write("i3d", runs)
+    write("inception", {"all": (torch_fidelity_inception(with_counts(inception_tensors())), FIXTURE_BYTES, False)})
     state = collections.OrderedDict((name, torch.from_numpy(array)) for name, array in example_tensors().items())
     state["transposed"], state["row"] = state["matrix"].T, state["matrix"][1]
     state["parameter"] = torch.nn.Parameter(state["parameter"])
@@ -253,10 +300,18 @@ def write_fixtures(folder: Path) -> None:
         print(f"{path.name}: {path.stat().st_size} bytes", file=sys.stderr)
 
 
+def with_counts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Random tensors of Inception, with what else its file has."""
+    counts = {
+        name.replace("running_var", "num_batches_tracked"): np.array(0) for name in shapes if name.endswith("_var")
+    }
+    return random_tensors(shapes, WEIGHTS) | {"fc.bias": np.ones(CLASSES, np.float32)} | counts
+
+
 def _as_file(tensors: Tensors) -> str:
     """A file that torch.save wrote."""
     path = Path(tempfile.mkdtemp()) / "tensors.pt"
-    torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
+    torch.save({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}, path)
     return str(path)
 
 

@@ -1,7 +1,7 @@
 """I3D, Inception-v1 inflated to clips (arXiv 1705.07750, figure 3), as it was trained on RGB clips of Kinetics-400.
 
 Each convolution is followed by a batch norm whose statistics are frozen, which makes it a scale and a shift of every
-channel. They are multiplied into the kernel and the bias when weights are imported (`weights.load_i3d`), so that a
+channel. They are multiplied into the kernel and the bias when weights are imported (`i3d_weights.load_i3d`), so that a
 layer is a convolution, a bias and a ReLU, which compilers make one pass over memory, and nothing else is computed,
 kept or differentiated in a training step.
 """

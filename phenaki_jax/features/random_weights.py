@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from phenaki_jax.features.i3d_weights import i3d_params, i3d_tensors
+from phenaki_jax.features.inception_weights import inception_params, inception_tensors
+from phenaki_jax.features.lpips_weights import vgg16_params, vgg16_tensors
 from phenaki_jax.features.vgg16 import ACTIVATIONS, BLOCKS
-from phenaki_jax.features.weights import Shapes, i3d_params, i3d_tensors, vgg16_params, vgg16_tensors
+from phenaki_jax.features.weights import Shapes
 
 
 def random_vgg16(seed: int) -> dict[str, Any]:
@@ -25,6 +28,11 @@ def random_lpips(seed: int) -> dict[str, Any]:
 def random_i3d(seed: int) -> dict[str, Any]:
     """Parameters of `I3D`, see `random_tensors`."""
     return i3d_params(random_tensors(i3d_tensors(), seed))
+
+
+def random_inception(seed: int) -> dict[str, Any]:
+    """Parameters of `Inception`, see `random_tensors`."""
+    return inception_params(random_tensors(inception_tensors(), seed))
 
 
 def random_tensors(shapes: Shapes, seed: int) -> dict[str, np.ndarray]:

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array
 
 from phenaki_jax.features.i3d import ENDPOINTS
-from phenaki_jax.features.weights import head_tensors
+from phenaki_jax.features.lpips_weights import head_tensors
 
 # What the fixtures are made of: seeds, and sizes that strides and poolings do not divide among them.
 WEIGHTS, PIXELS, OTHER_PIXELS, HEADS, COTANGENTS = range(5)
 FIXTURE_IMAGES = ((2, 32, 32, 3), (1, 35, 24, 3))
+FIXTURE_BYTES = (2, 61, 48, 3)
 FIXTURE_VIDEO = (1, 11, 64, 52, 3)
 FIXTURE_VIDEO_OF_LOGITS = (1, 17, 193, 200, 3)
 # As far as the gradient is looked at, which takes long to compile: one of each kind of layer, of each kind of strides.
@@ -26,6 +27,11 @@ _SAMPLES = 32
 def random_pixels(shape: tuple[int, ...], seed: int = PIXELS) -> np.ndarray:
     """Float32 colours, uniform in [-1, 1]."""
     return 2 * np.random.default_rng(seed).random(shape, np.float32) - 1
+
+
+def random_bytes(shape: tuple[int, ...], seed: int = PIXELS) -> np.ndarray:
+    """Colours in 0..255, uniform."""
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
 def random_heads(seed: int = HEADS) -> dict[str, np.ndarray]:
