@@ -1,5 +1,6 @@
 """Published files become parameters, whichever format they come in, and any other file is refused by its first flaw."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -10,8 +11,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.features import i3d_weights, inception_weights, lpips_weights, testing, weights
-from phenaki_jax.features.random_weights import random_i3d, random_inception, random_lpips, random_tensors, random_vgg16
+from phenaki_jax.features import clip_weights, i3d_weights, inception_weights, lpips_weights, testing, weights
+from phenaki_jax.features.clip import clip_shapes
+from phenaki_jax.features.random_weights import (
+    random_clip,
+    random_i3d,
+    random_inception,
+    random_lpips,
+    random_tensors,
+    random_vgg16,
+)
 from phenaki_jax.features.vgg16 import ACTIVATIONS
 
 
@@ -93,6 +102,35 @@ def test_inceptions_file_has_counts_and_a_bias_that_nothing_needs(tmp_path: path
     scale, variance, kernel = (tensors[name][3] for name in names)
     expected = kernel[2, 0, 1] * scale / np.sqrt(variance + np.float32(1e-3))
     np.testing.assert_allclose(params["Conv2d_1a_3x3"]["kernel"][0, 1, 2, 3], expected, rtol=1e-6)
+
+
+def test_clips_layers_are_stacked_and_their_heads_apart(tmp_path: pathlib.Path) -> None:
+    """Transformers has [out, in], with all heads' features as one axis, and old files also hold position ids."""
+    config = testing.FIXTURE_CLIP
+    tensors = random_tensors(clip_weights.clip_tensors(config), 5)
+    spare = {f"{tower}_model.embeddings.position_ids": np.arange(5)[None] for tower in ("text", "vision")}
+    save_file(tensors | spare, tmp_path / "clip.safetensors")
+    params = clip_weights.load_clip(tmp_path / "clip.safetensors", config)
+    jax.tree.map(np.testing.assert_array_equal, params, random_clip(config, 5))
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, clip_shapes(config))
+    layer = params["vision"]["layers"]["attention"]
+    name = "vision_model.encoder.layers.1.self_attn"
+    assert layer["key"]["kernel"][1, 5, 2, 9] == tensors[f"{name}.k_proj.weight"][2 * 16 + 9, 5]
+    assert layer["key"]["bias"][1, 2, 9] == tensors[f"{name}.k_proj.bias"][2 * 16 + 9]
+    assert layer["out"]["kernel"][1, 2, 9, 5] == tensors[f"{name}.out_proj.weight"][5, 2 * 16 + 9]
+    patches = tensors["vision_model.embeddings.patch_embedding.weight"]
+    assert params["vision"]["patches"]["kernel"][3, 4, 2, 7] == patches[7, 2, 3, 4]
+    assert params["logit_scale"] == tensors["logit_scale"]
+
+
+def test_a_clip_of_another_size_is_told_by_its_first_shape(tmp_path: pathlib.Path) -> None:
+    save_file(random_tensors(clip_weights.clip_tensors(testing.FIXTURE_CLIP), 5), tmp_path / "clip.safetensors")
+    other = dataclasses.replace(testing.FIXTURE_CLIP, patch_size=4)
+    with pytest.raises(UserError) as error:
+        clip_weights.load_clip(tmp_path / "clip.safetensors", other)
+    found = "found vision_model.embeddings.patch_embedding.weight as float32[48, 3, 8, 8] (SHA-256 "
+    assert found in str(error.value)
+    assert "expected float32[48, 3, 4, 4]; download https://huggingface.co/openai/clip-vit-base" in str(error.value)
 
 
 def test_a_file_is_told_by_its_hash(tmp_path: pathlib.Path) -> None:
