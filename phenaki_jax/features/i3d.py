@@ -27,7 +27,7 @@ LOGITS = "Logits"
 CLASSES = 400
 SIZE = 224
 RESIZES = {"torch": resizing.like_torch, "tensorflow1": resizing.like_tensorflow1}
-"""How frames get to 224 x 224: as in VideoGPT, TATS and cd-fvd, or as the first FVD (arXiv 1812.01717) has it."""
+"""How frames get to 224 x 224: as in TATS and cd-fvd, or as the first FVD (arXiv 1812.01717) has it."""
 
 
 class _Plain(NamedTuple):
