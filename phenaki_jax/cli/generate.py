@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     told = tell_stories(model, stories, start)
     plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
     total = (0 if start is None else start.shape[1]) + sum(window.new for window in plan)
-    previewed = _preview_frames(total)
+    previewed = preview_frames(total)
     makings = _makings(args, model, stories)
     with contextlib.ExitStack() as files:
         begin = functools.partial(VideoWriter, growing=args.growing)
@@ -140,7 +140,7 @@ def _paths(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{index + 1}{out.suffix}") for index in range(count)]
 
 
-def _preview_frames(total: int) -> list[int]:
+def preview_frames(total: int) -> list[int]:
     """Which frames of a video are shown in a preview: as evenly spread as can be, the first and the last among them."""
     count = min(total, PREVIEW_FRAMES)
     return [round(index * (total - 1) / max(1, count - 1)) for index in range(count)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from phenaki_jax.cli.phenaki_pytorch import SUFFIXES, describe_state_dict
 from phenaki_jax.errors import UserError, reason_of
 
 GRID_EXAMPLES = 8
@@ -28,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="an exported model, a training's workdir or checkpoint, precomputed data, a TFDS dataset's folder, or a "
-        "video",
+        help="an exported model, a training's workdir or checkpoint, precomputed data, a TFDS dataset's folder, a "
+        "video, or a state dict of phenaki-pytorch",
     )
     parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
     parser.add_argument(
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"found --out and {folder}, which is no dataset: pictures are made of datasets alone")
     if is_dataset:
         found = _dataset(folder)
+    elif folder.is_file() and folder.suffix in SUFFIXES:
+        found = describe_state_dict(folder)
     elif folder.is_file():
         found = _video(folder)
     elif (folder / "model.json").is_file():

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.export import export_model, load_exported
-from phenaki_jax.inference.model_file import usual_metadata
+from phenaki_jax.inference.model_file import fingerprint_of_model, usual_metadata
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -84,6 +84,39 @@ def test_an_interrupted_export_leaves_the_old_model(
         export_model(copy, model.config, model.params)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert load_exported(copy).config == model.config
+
+
+@pytest.mark.parametrize("name", ["README.md", "stablehlo"])
+def test_what_only_looks_like_a_part_of_a_model_stays(model: Phenaki, tmp_path: pathlib.Path, name: str) -> None:
+    """A card that somebody wrote, and a folder without programs."""
+    folder = tmp_path / "model"
+    (folder / "stablehlo").mkdir(parents=True)
+    if name == "README.md":
+        (folder / "stablehlo").rmdir()
+        (folder / name).write_text("# mine")
+    with pytest.raises(UserError, match=f"found '{name}', which is no part of an exported model"):
+        export_model(folder, model.config, model.params)
+
+
+def test_a_folder_of_format_4_is_read(folder: pathlib.Path, tmp_path: pathlib.Path, model: Phenaki) -> None:
+    """It has no fingerprint."""
+    copy = shutil.copytree(folder, tmp_path / "model")
+    content = json.loads((copy / "model.json").read_text())
+    del content["fingerprint"]
+    (copy / "model.json").write_text(json.dumps({**content, "format": 4}))
+    assert load_exported(copy).config == model.config
+    assert fingerprint_of_model(copy) == ""
+
+
+def test_a_fingerprint_tells_parameters_from_others(
+    folder: pathlib.Path, tmp_path: pathlib.Path, model: Phenaki
+) -> None:
+    export_model(tmp_path / "same", model.config, model.params, model.metadata)
+    others = jax.tree.map(lambda array: array + 1, model.params)
+    export_model(tmp_path / "others", model.config, others, model.metadata)
+    found = [fingerprint_of_model(each) for each in (folder, tmp_path / "same", tmp_path / "others")]
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 16
 
 
 @pytest.mark.parametrize(
