@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import sys
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from phenaki_jax.inference import Phenaki, Story
+    from phenaki_jax.inference.video_files import VideoWriter
     from phenaki_jax.inference.video_metadata import Making
 
 PREVIEW_FRAMES = 8
@@ -113,27 +113,30 @@ def run(args: argparse.Namespace) -> int:
     told = tell_stories(model, stories, start)
     plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
     total = (0 if start is None else start.shape[1]) + sum(window.new for window in plan)
-    previewed = preview_frames(total)
     makings = _makings(args, model, stories)
     with contextlib.ExitStack() as files:
-        begin = functools.partial(VideoWriter, growing=args.growing)
-        writers = [
-            files.enter_context(begin(path, fps, making=made)) for path, made in zip(paths, makings, strict=True)
-        ]
-        strips = [
-            files.enter_context(VideoWriter(path, fps, making=made))
-            for path, made in zip(previews, makings, strict=False)
-        ]
-        shown = 0
-        for frames in _with_start(start, _progress(told, len(plan))):
-            seen = [frame - shown for frame in previewed if 0 <= frame - shown < frames.shape[1]]
-            shown += frames.shape[1]
-            for writer, video in zip(writers, frames, strict=True):
-                writer.append(video)
-            for strip, video in zip(strips, frames, strict=False):
-                strip.append(video[seen])
-    _report(args, model, stories, paths, previews, shown, fps)
+        writers, strips = (
+            [
+                files.enter_context(VideoWriter(path, fps, growing=growing, making=made))
+                for path, made in zip(names, makings, strict=False)
+            ]
+            for names, growing in ((paths, args.growing), (previews, False))
+        )
+        _write(_with_start(start, _progress(told, len(plan))), writers, strips, preview_frames(total))
+    _report(args, model, stories, paths, previews, total, fps)
     return 0
+
+
+def _write(told: Any, writers: list[VideoWriter], strips: list[VideoWriter], previewed: list[int]) -> None:
+    """Writes all frames to the writers, and the previewed ones to the strips, as they come."""
+    shown = 0
+    for videos in told:
+        seen = [frame - shown for frame in previewed if 0 <= frame - shown < videos.shape[1]]
+        shown += videos.shape[1]
+        for writer, video in zip(writers, videos, strict=True):
+            writer.append(video)
+        for strip, video in zip(strips, videos, strict=False):
+            strip.append(video[seen])
 
 
 def _paths(out: Path, count: int) -> list[Path]:
