@@ -16,10 +16,15 @@ import numpy as np
 import pytest
 from jax import export
 
+from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import export_model
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.inference.programs import PLATFORMS
+from phenaki_jax.inference.programs import PLATFORMS, export_program, programs_of
+from phenaki_jax.inference.testing import tiny_config
 from phenaki_jax.inference.video_reader import read_video
+from phenaki_jax.inference.window import PhenakiConfig
+from phenaki_jax.text.t5 import T5Config
+from phenaki_jax.tokenizer.config import QuantizerConfig
 
 PROMPTS = ["a red circle", "a blue square"]
 # A process without them, as where jax and NumPy alone are installed.
@@ -163,3 +168,34 @@ def test_what_programs_do_not_take_is_refused_in_one_line(
     with pytest.raises(run.RefusedError, match=message) as error:
         call(programs)
     assert "\n" not in str(error.value)
+
+
+def changed(config: PhenakiConfig, **changes: dict) -> PhenakiConfig:
+    """The tiny config with other parts."""
+    parts = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in changes.items()}
+    return dataclasses.replace(config, **parts)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "config",
+    [
+        changed(tiny_config(), tokenizer={"quantizer": QuantizerConfig("fsq", levels=(4, 4))}),
+        changed(tiny_config(), tokenizer={"quantizer": QuantizerConfig("lfq", bits=4)}),
+        changed(tiny_config(), transformer={"predicts": "codes_and_scores"}),
+        dataclasses.replace(tiny_config(), text=T5Config(64, 24, 1, 16, 2, 8, 32)),
+        dataclasses.replace(
+            tiny_config(), text=None, transformer=dataclasses.replace(tiny_config().transformer, text_width=0)
+        ),
+    ],
+    ids=["fsq", "lfq", "its own critic", "T5", "no text"],
+)
+def test_every_kind_of_model_becomes_programs(config: PhenakiConfig) -> None:
+    """With the critic's sampler where there is one, whose network is then in the program."""
+    sampler = "critic" if config.transformer.predicts_scores else "halton"
+    made = programs_of(config, SamplingConfig(steps=2, sampler=sampler, top_k=3, top_p=0.9))
+    assert list(made) == ["encode", "decode", "generate_window", "continue_window"]
+    assert ("guidance" in made["generate_window"].inputs) == (config.text is not None)
+    for program in made.values():
+        assert export.deserialize(bytearray(export_program(program, config))).platforms == PLATFORMS
