@@ -31,6 +31,8 @@ COMMANDS = {
     "inspect": "tell what a checkpoint, an exported model or a dataset holds",
 }
 
+# What the extra `train` installs.
+_OF_TRAINING = ("clu", "gin", "matplotlib", "optax", "orbax", "seqio", "tensorflow", "tensorflow_datasets")
 _TUNABLES = "GLIBC_TUNABLES"
 _AS_MODULE = (["-m", "phenaki_jax.cli.main"], ["-m", "phenaki_jax.train"])
 
@@ -64,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(" ".join(str(stopped).split()), stopped.exit_code)
     except KeyboardInterrupt as interrupt:
         return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _OF_TRAINING:
+            raise
+        told = f"{error.name} is not installed, which this command needs: pip install 'phenaki_jax[train]'"
+        return _tell(f"error: {told}", UserError.exit_code)
     except (UserError, OSError) as error:
         return _tell(f"error: {' '.join(str(error).split())}", _code_of(error))
 

@@ -129,7 +129,7 @@ def single_texts(
     embeddings: Float[Array, "batch text_length text_width"], mask: Bool[Array, "batch text_length"]
 ) -> WindowTexts:
     """One text for each row, and the null text to move away from."""
-    return WindowTexts(embeddings[None], mask[None], jnp.ones((1, len(mask))))
+    return WindowTexts(embeddings[None], mask[None], jnp.ones((1, mask.shape[0])))
 
 
 def encode_text(
@@ -167,6 +167,7 @@ def draw_tokens(
     known: Bool[Array, "batch times rows columns"],
     rngs: Key[Array, " batch"],
     dtype: DTypeLike = jnp.float32,
+    guidance: Float[Array, ""] | None = None,
 ) -> Int[Array, "batch times rows columns"]:
     """Draws all tokens of windows that are not known.
 
@@ -179,13 +180,14 @@ def draw_tokens(
       known: where they are given.
       rngs: a key for each row, which depends on no other row.
       dtype: type of the computation.
+      guidance: its scale, where a program is given it when it runs; None for that of `sampling`.
 
     Raises:
       UserError: the sampler needs a critic that the model has not.
     """
     shape, batch = known.shape[1:], known.shape[0]
     positions = grid_positions(*shape)[None]
-    guided = texts is not None and sampling.guidance > 0
+    guided = texts is not None and (guidance is not None or sampling.guidance > 0)
     conditions = 1 if texts is None else len(texts.mask) + guided
     transformer = MaskedTransformer(config.transformer, dtype)
     everything = lambda tokens: jnp.tile(tokens, (conditions, 1))  # noqa: E731
@@ -207,6 +209,7 @@ def draw_tokens(
         _scores(config, params, texts, positions, dtype),
         config.transformer.factors,
         config.transformer.mask_token,
+        guidance,
     )
     flat = (known_tokens.reshape(batch, -1), known.reshape(batch, -1))
     order = jnp.asarray(halton_order(*shape))
@@ -300,6 +303,7 @@ def generate_window(
     prefix: UInt8[Array, "batch prefix_frames height width 3"],
     rngs: Key[Array, " batch"],
     dtype: DTypeLike = jnp.float32,
+    guidance: Float[Array, ""] | None = None,
 ) -> UInt8[Array, "batch frames height width 3"]:
     """Draws one window of video that begins with given frames (none, or 1 + k * temporal_patch).
 
@@ -311,6 +315,7 @@ def generate_window(
       prefix: the frames it begins with; they are encoded anew (Phenaki, section 2.3).
       rngs: a key for each row, which depends on no other row.
       dtype: type of the transformer's computation.
+      guidance: see `draw_tokens`.
 
     Returns:
       All frames of the window, the given ones as they came, the new ones moved in colour by as much as the given ones
@@ -324,10 +329,10 @@ def generate_window(
         encoded = apply(tokenizer, params["tokenizer"], pixels.to_float(prefix), method="encode")
         known_tokens = known_tokens.at[:, : encoded.shape[1]].set(encoded)
         known = known.at[:, : encoded.shape[1]].set(True)
-    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs, dtype)
+    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs, dtype, guidance)
     video = apply(tokenizer, params["tokenizer"], tokens, method="decode")
-    new = video[:, given:]
-    if given:
-        # What tokens lose of the given frames' colour they lose of the new ones' too: without this, a join shows.
-        new += jnp.mean(pixels.to_float(prefix) - video[:, :given], axis=(1, 2, 3), keepdims=True)
-    return jnp.concatenate([prefix, pixels.to_uint8(new)], axis=1)
+    if not given:
+        return pixels.to_uint8(video)
+    # What tokens lose of the given frames' colour they lose of the new ones' too: without this, a join shows.
+    video += jnp.mean(pixels.to_float(prefix) - video[:, :given], axis=(1, 2, 3), keepdims=True)
+    return jax.lax.dynamic_update_slice(pixels.to_uint8(video), prefix, (0, 0, 0, 0, 0))
