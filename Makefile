@@ -63,7 +63,7 @@ $(VENV)/.phenaki_jax-installed: pyproject.toml setup.py constraints.txt phenaki_
 	$(call create_venv,$(VENV))
 	@echo "Installing into $(VENV): some minutes and 4 GB, once." >&2
 	@$(RUN) $(PIP_INSTALL) --constraint constraints.txt pip setuptools wheel
-	@$(RUN) $(PIP_INSTALL) --constraint constraints.txt --no-build-isolation --editable '.[train,test]'
+	@$(RUN) $(PIP_INSTALL) --constraint constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@
 
 demo: $(READY)

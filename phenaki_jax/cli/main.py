@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in _OF_TRAINING:
             raise
-        told = f"{error.name} is not installed, which this command needs: pip install 'phenaki_jax[train]'"
+        told = f"{error.name} is not installed, which this command needs: install phenaki_jax with all it depends on"
         return _tell(f"error: {told}", UserError.exit_code)
     except (UserError, OSError) as error:
         return _tell(f"error: {' '.join(str(error).split())}", _code_of(error))

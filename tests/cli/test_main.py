@@ -34,7 +34,7 @@ def test_help_lists_the_commands_and_loads_nothing_slow() -> None:
 
 
 def test_what_training_needs_is_named_where_it_is_not_installed() -> None:
-    """As after a plain `pip install phenaki_jax`, which brings what drawing needs."""
+    """As in an environment that has what drawing needs alone."""
     program = (
         "import sys\n"
         "sys.modules['gin'] = None\n"
@@ -44,7 +44,7 @@ def test_what_training_needs_is_named_where_it_is_not_installed() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "phenaki: error: gin is not installed, which this command needs: pip install 'phenaki_jax[train]'"
+        "phenaki: error: gin is not installed, which this command needs: install phenaki_jax with all it depends on"
     )
 
 

@@ -37,15 +37,15 @@ def exported(model: Phenaki, tmp_path_factory: pytest.TempPathFactory) -> pathli
 
 
 def drawn_with(
-    installed: list[str], load: str, absent: list[str], exported: pathlib.Path, folder: pathlib.Path
+    installed: list[list[str]], load: str, absent: list[str], exported: pathlib.Path, folder: pathlib.Path
 ) -> np.ndarray:
-    """What a new environment with these requirements draws."""
+    """What a new environment draws into which pip has installed this."""
     python, out = folder / "venv" / "bin" / "python", folder / "drawn.npy"
     pip = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
     program = DRAW.format(load=load, absent=absent, prompts=PROMPTS)
     for command in (
         [sys.executable, "-m", "venv", folder / "venv"],
-        [*pip, *installed],
+        *([*pip, *each] for each in installed),
         [python, "-I", "-c", program, exported, out],
     ):
         subprocess.run(command, check=True, cwd=folder)
@@ -60,14 +60,15 @@ def test_the_package_draws_without_what_training_needs(
     shutil.copytree(ROOT / "phenaki_jax", source / "phenaki_jax", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
+    installed = [["--no-deps", str(source)], ["--requirement", str(ROOT / "requirements-inference.txt")]]
     load = "from phenaki_jax.inference import Phenaki; model = Phenaki.load(sys.argv[1])"
     absent = ["tensorflow", "seqio", "clu", "gin", "matplotlib"]
-    drawn = drawn_with([str(source)], load, absent, exported, tmp_path)
+    drawn = drawn_with(installed, load, absent, exported, tmp_path)
     assert np.abs(drawn.astype(int) - model.generate(PROMPTS, seed=3)).max() <= 1
 
 
 def test_programs_run_with_jax_alone(model: Phenaki, exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
     load = "sys.path.insert(0, f'{sys.argv[1]}/stablehlo'); from run import Model; model = Model(sys.argv[1])"
     absent = ["phenaki_jax", "flax", "safetensors", "flatbuffers", "PIL", "jaxtyping"]
-    drawn = drawn_with(["jax"], load, absent, exported, tmp_path)
+    drawn = drawn_with([["jax"]], load, absent, exported, tmp_path)
     assert np.abs(drawn.astype(int) - model.generate(PROMPTS, seed=3)).max() <= 1
