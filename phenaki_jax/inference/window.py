@@ -190,14 +190,14 @@ def draw_tokens(
     guided = texts is not None and (guidance is not None or sampling.guidance > 0)
     conditions = 1 if texts is None else len(texts.mask) + guided
     transformer = MaskedTransformer(config.transformer, dtype)
-    everything = lambda tokens: jnp.tile(tokens, (conditions, 1))  # noqa: E731
     read = None
     if texts is not None:
         read = apply(transformer, params["transformer"], _conditions(texts, guided=guided), method="read")
 
     def features(tokens: Array) -> Array:
-        found = apply(transformer, params["transformer"], everything(tokens), positions, None, read, method="features")
-        return found.reshape(conditions, batch, *found.shape[1:])
+        each = jnp.repeat(tokens, conditions, axis=0)
+        found = apply(transformer, params["transformer"], each, positions, None, read, method="features")
+        return jnp.moveaxis(found.reshape(batch, conditions, *found.shape[1:]), 1, 0)
 
     def logits(found: Array) -> Logits:
         return apply(transformer, params["transformer"], found, method="logits")
@@ -217,16 +217,20 @@ def draw_tokens(
 
 
 def _conditions(texts: WindowTexts, *, guided: bool) -> Text:
-    """All texts of all rows one below the other, and what guidance moves away from below them."""
-    embeddings, mask = (array.reshape(-1, *array.shape[2:]) for array in texts[:2])
+    """The texts of a row one below the other, then what guidance moves it away from; then those of the next row.
+
+    So all that a row needs lies on one device, where rows are divided over several.
+    """
+    embeddings, mask = texts[:2]
     dropped = jnp.zeros(mask.shape, bool)
     if guided:
         away, away_mask = texts.negative_embeddings, texts.negative_mask
         null = away is None or away_mask is None
-        embeddings = jnp.concatenate([embeddings, texts.embeddings[0] if away is None else away])
-        mask = jnp.concatenate([mask, texts.mask[0] if away_mask is None else away_mask])
-        dropped = jnp.concatenate([dropped, jnp.full(texts.mask[0].shape, null)])
-    return Text(embeddings, mask.astype(jnp.int32), dropped)
+        embeddings = jnp.concatenate([embeddings, (texts.embeddings[0] if away is None else away)[None]])
+        mask = jnp.concatenate([mask, (texts.mask[0] if away_mask is None else away_mask)[None]])
+        dropped = jnp.concatenate([dropped, jnp.full(mask[:1].shape, null)])
+    below = lambda array: jnp.moveaxis(array, 1, 0).reshape(-1, *array.shape[2:])  # noqa: E731
+    return Text(below(embeddings), below(mask).astype(jnp.int32), below(dropped))
 
 
 def _scores(
