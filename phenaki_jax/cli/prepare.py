@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = (
         "Cuts videos into clips and writes them, and images, as a dataset that phenaki train reads by its name.\n"
-        "Broken files are set aside, and told with their reason in report.jsonl. The same command goes on where it was\n"
+        "Broken files are set aside, and report.jsonl tells the reason of each. The same command goes on where it was\n"
         "interrupted."
     )
     parser.epilog = (
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl with "
-        "columns file and caption, or a .tar of webdataset",
+        help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl "
+        "with columns file and caption, or a .tar of webdataset",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of datasets, DATA_DIR of a training")
     defaults = _defaults()
@@ -83,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
     check_folder(Path(args.out))
     names = [field.name for field in dataclasses.fields(PrepareSettings)]
     given = {name: value for name, value in vars(args).items() if name in names}
-    settings = PrepareSettings(
-        **given, ignored_columns=tuple(args.ignore_columns), shard_bytes=args.shard_mb * 2**20
-    )
+    settings = PrepareSettings(**given, ignored_columns=tuple(args.ignore_columns), shard_bytes=args.shard_mb * 2**20)
     if args.workers < 0 or args.time_limit <= 0 or args.memory_limit <= 0:
         raise UserError(
             f"found workers {args.workers}, time_limit {args.time_limit:g} and memory_limit {args.memory_limit:g}, "

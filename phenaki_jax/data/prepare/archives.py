@@ -47,8 +47,8 @@ def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Fou
         yield Problem(own, f"is damaged ({reason_of(error)}): what stands behind the damage is lost")
     for key in sorted(media.keys() | texts.keys()):
         captions, lost = clean_captions(texts.get(key, []), settings.caption_length)
-        for name, place in media.get(key, []):
-            yield Source(name, place, 0.0, -1.0, tuple(captions), (*notes.get(key, []), *lost))
+        for called, place in media.get(key, []):
+            yield Source(called, place, 0.0, -1.0, tuple(captions), (*notes.get(key, []), *lost))
         if key not in media:
             yield Problem(f"{own}/{key}", "has captions, and no video or image of its name")
 

@@ -120,7 +120,9 @@ def cut_source(
 
 def _too_short(task: Task, found: int, scenes: list[int], settings: PrepareSettings) -> str:
     longest = max(np.diff([*scenes, found]), default=0)
-    where = "in its longest scene" if len(scenes) > 1 else f"of {task.start:g} s to {task.end:g} s" if task.end > 0 else ""
+    where = (
+        "in its longest scene" if len(scenes) > 1 else f"of {task.start:g} s to {task.end:g} s" if task.end > 0 else ""
+    )
     return (
         f"is too short: found {counted(int(longest), 'frame')} {where}".rstrip()
         + f" at {settings.fps:g} frames per second, expected {settings.frames}"

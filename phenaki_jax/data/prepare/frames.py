@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -135,7 +136,7 @@ def _pictures(picture: Image.Image, size: int) -> Iterator[Shown]:
     for frame in ImageSequence.Iterator(picture):
         frame.load()
         ends = begins + float(frame.info.get("duration") or 100) / 1000
-        yield Shown(begins, ends, lambda frame=frame: fit_picture(frame, size))
+        yield Shown(begins, ends, functools.partial(fit_picture, frame, size))
         begins = ends
 
 
@@ -204,7 +205,7 @@ def _intervals(
     for frame in frames:
         now = begins + usual if frame.pts is None else (frame.pts - first) * base
         if before is not None:
-            yield Shown(begins, now, lambda frame=before: picture(frame))
+            yield Shown(begins, now, functools.partial(picture, before))
         before, begins = frame, now
     if before is None:
         return
@@ -212,7 +213,7 @@ def _intervals(
     expected = _duration(stream, container)
     if expected - ends > _ABSENT_SECONDS + _ABSENT_SHARE * expected:
         raise UserError(f"is cut off: its frames end at {ends:.2f} s of {expected:.2f} s")
-    yield Shown(begins, ends, lambda: picture(before))
+    yield Shown(begins, ends, functools.partial(picture, before))
 
 
 def _duration(stream: Any, container: Any) -> float:

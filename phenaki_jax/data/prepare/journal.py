@@ -26,7 +26,8 @@ CREATE TABLE digests (digest TEXT PRIMARY KEY, key TEXT, split TEXT) WITHOUT ROW
 """
 _ADD = """
 INSERT INTO sources (hash, key, start, end, place, captions, notes) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET captions = captions || char(10) || excluded.captions, notes = notes || char(10) || excluded.notes
+ON CONFLICT DO UPDATE SET
+    captions = captions || char(10) || excluded.captions, notes = notes || char(10) || excluded.notes
 """
 
 

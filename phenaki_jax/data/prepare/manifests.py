@@ -183,7 +183,7 @@ def _jsonl_rows(path: Path, settings: PrepareSettings) -> Iterator[_Numbered]:
             text, note = decode_text(data)
             row = json.loads(text)
             if not isinstance(row, dict):
-                raise UserError(f"found {kind_of(row)}, expected an object such as {{\"file\": ..., \"caption\": ...}}")
+                raise UserError(f'found {kind_of(row)}, expected an object such as {{"file": ..., "caption": ...}}')
             if checked:
                 check_columns(path, list(row), settings)
         except (UserError, ValueError, RecursionError) as error:

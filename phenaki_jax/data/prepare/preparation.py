@@ -15,7 +15,8 @@ from phenaki_jax.data.prepare import summary
 from phenaki_jax.data.prepare.clips import Clips, Task
 from phenaki_jax.data.prepare.folders import check_inputs, find_sources
 from phenaki_jax.data.prepare.journal import Journal, Listed
-from phenaki_jax.data.prepare.records import IMAGES, SPLITS, dataset_features, encode_example
+from phenaki_jax.data.prepare.metadata import IMAGES, SETTINGS_FILE, SPLITS, read_statistics
+from phenaki_jax.data.prepare.records import dataset_features, encode_example
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.shards import Shards
 from phenaki_jax.data.prepare.workers import Outcome, Workers, WorkerSettings
@@ -23,8 +24,10 @@ from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError, counted
 from phenaki_jax.files import locked, make_folder, told_unwritable, write_text
 
-SETTINGS_FILE = "prepare.json"
 ALL_SPLITS = (*SPLITS, *(split + IMAGES for split in SPLITS))
+# Tests are taken from up to this share of the sources where there are fewer clips for tests than this.
+_LARGEST_TEST_SHARE = 0.2
+_FEW_TESTS = 32
 _RESUMES = "the same command goes on where it stopped"
 
 
@@ -34,7 +37,7 @@ class Prepared(NamedTuple):
     Attributes:
       folder: of the dataset.
       was_there: whether it was finished before.
-      statistics: see `summary.statistics`.
+      statistics: see `summary.write_summary`.
     """
 
     folder: Path
@@ -70,10 +73,10 @@ def prepare(
         if folder.is_dir():
             _check_settings(folder / SETTINGS_FILE, settings, folder)
             shutil.rmtree(work, ignore_errors=True)
-            return Prepared(folder, True, summary.read_statistics(folder))
+            return Prepared(folder, True, read_statistics(folder))
         with told_unwritable(work, f"free some space; {_RESUMES}"), _told_resumable():
             _prepare(inputs, folder, work, settings, how)
-    return Prepared(folder, False, summary.read_statistics(folder))
+    return Prepared(folder, False, read_statistics(folder))
 
 
 @contextlib.contextmanager
@@ -89,8 +92,8 @@ def _check_settings(file: Path, settings: PrepareSettings, folder: Path) -> None
         raise UserError(f"{folder}: found a folder without {file.name}, expected none or a dataset of phenaki prepare")
     if found := settings.differences(file.read_text()):
         raise UserError(
-            f"{folder} was made with other settings ({'; '.join(found)}): delete it, choose another --name or --version, "
-            "or leave the settings as they were"
+            f"{folder} was made with other settings ({'; '.join(found)}): delete it, choose another --name or "
+            "--version, or leave the settings as they were"
         )
 
 
@@ -125,8 +128,8 @@ def _list(journal: Journal, inputs: Sequence[str | os.PathLike[str]], settings: 
             journal.write_fact("inputs", found)
     elif listed != found:
         raise UserError(
-            f"found inputs {', '.join(found)}, expected {', '.join(listed)}, of which a part is prepared: name these, or "
-            "another --name or --version"
+            f"found inputs {', '.join(found)}, expected {', '.join(listed)}, of which a part is prepared: name these, "
+            "or another --name or --version"
         )
 
 
@@ -229,12 +232,14 @@ class _Writer:
         outcome.file.unlink()
 
     def _split(self, listed: Listed, clips: Clips) -> str:
-        """Of a source: by its hash, but a split that would stay without a test gets its first source."""
+        """Of a source, by its hash; of few sources a larger share, so that there is a batch of tests."""
         if (first := self._journal.first_of(clips.digest)) is not None:
             return first[1]
         images = IMAGES * clips.is_image
         tests = self.shards[f"test{images}"]
-        is_test = listed.share < self._settings.test_share or (self._settings.test_share > 0 and not tests.records)
+        wanted = self._settings.test_share
+        few = not tests.records or (tests.records < _FEW_TESTS and listed.share < _LARGEST_TEST_SHARE)
+        is_test = listed.share < wanted or (wanted > 0 and few)
         return ("test" if is_test else "train") + images
 
     def _records(self, source: Any, clips: Clips, file: Path) -> Iterator[bytes]:
@@ -283,7 +288,7 @@ def _finish(journal: Journal, writer: _Writer, dataset: Path, settings: PrepareS
             features=dataset_features(settings.size),
             split_infos=infos,
             version=settings.version,
-            description=f"Videos of {settings.frames} frames of {settings.size} px at {settings.fps:g} frames per second.",
+            description=f"Clips of {settings.frames} frames of {settings.size} px, {settings.fps:g} a second; images.",
             check_data=False,
         )
     write_text(dataset / SETTINGS_FILE, settings.text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO
 
 import google_crc32c
@@ -12,9 +11,6 @@ import google_crc32c
 from phenaki_jax.data.tensorflow_stack import tf, tfds
 from phenaki_jax.errors import UserError
 
-SPLITS = ("train", "test")
-# What the splits of images are called: they are read beside the others, and have one frame.
-IMAGES = "_images"
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 _MASK = 0xA282EAD8
@@ -101,11 +97,6 @@ def payload(frame: bytes) -> bytes:
 def shard_name(name: str, split: str, index: int, count: int) -> str:
     """A file of a dataset, as TFDS names it."""
     return f"{name}-{split}.tfrecord-{index:05}-of-{count:05}"
-
-
-def shards_of(folder: Path, name: str, split: str) -> list[Path]:
-    """The files of a split of a finished dataset, in order."""
-    return sorted(folder.glob(f"{name}-{split}.tfrecord-*-of-*"))
 
 
 def _checksum(data: bytes) -> bytes:

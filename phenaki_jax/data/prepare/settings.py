@@ -62,7 +62,7 @@ class PrepareSettings:
         check_at_least(self, 0, "stride", "clips_per_video")
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", self.name):
             raise UserError(
-                f"found name {self.name!r}, expected lower-case letters, digits and single underscores, such as my_videos"
+                f"found name {self.name!r}, expected lower-case letters, digits and underscores, such as my_videos"
             )
         if not re.fullmatch(r"\d+\.\d+\.\d+", self.version):
             raise UserError(f"found version {self.version!r}, expected three numbers as in 1.0.0")
@@ -106,7 +106,5 @@ class PrepareSettings:
         now: Mapping[str, Any] = json.loads(self.text())
         names = sorted({*before, *now})
         return [
-            f"{name} {before.get(name)!r}, now {now.get(name)!r}"
-            for name in names
-            if before.get(name) != now.get(name)
+            f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
         ]

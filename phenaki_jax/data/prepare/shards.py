@@ -18,8 +18,8 @@ _FILES_AT_ONCE = 16
 class Shards:
     """Files of a split, in groups; a source's clips are dealt out among the files of one group.
 
-    A group is closed at the end of a source, when its files have their size on average. The records of each are then put
-    in an order of their own, by the hash of what they hold, so that the clips of one source are far apart.
+    A group is closed at the end of a source, when its files have their size on average. The records of each are then
+    put in an order of their own, by the hash of what they hold, so that the clips of one source are far apart.
 
     What has been written is as long as `state` says; what is longer, after an interruption, is cut off.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from phenaki_jax.data.prepare.records import payload, read_framed, shards_of
+from phenaki_jax.data.prepare.records import payload, read_framed
 from phenaki_jax.data.tensorflow_stack import tf
 from phenaki_jax.files import whole_file
 
@@ -39,7 +39,7 @@ def write_contact_sheet(path: Path, folder: Path, name: str, splits: Sequence[st
     """Some clips of each split, each as a strip of its frames above its caption.
 
     Args:
-      path: where to, a .jpg.
+      path: where to, a .png.
       folder: of a dataset.
       name: of it.
       splits: of it.
@@ -61,13 +61,13 @@ def write_contact_sheet(path: Path, folder: Path, name: str, splits: Sequence[st
             place = (left, top + _FRAME_SIDE + number * _LINE_HEIGHT)
             draw.text(place, line, fill="black" if number else "gray", font=font)
     with whole_file(path) as unfinished:
-        sheet.save(unfinished, quality=90)
+        sheet.save(unfinished)
 
 
 def _first(folder: Path, name: str, split: str, splits: int) -> list[bytes]:
     """Records of the beginnings of a split's files, which are in no order of their content."""
     wanted = _CLIPS // splits
-    files = shards_of(folder, name, split)
+    files = sorted(folder.glob(f"{name}-{split}.tfrecord-*-of-*"))
     found: list[bytes] = []
     for file in files[:wanted]:
         with file.open("rb") as records:

@@ -7,18 +7,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from phenaki_jax.data.prepare import sheets
 from phenaki_jax.data.prepare.journal import Journal
+from phenaki_jax.data.prepare.metadata import STATISTICS_FILE
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.errors import UserError
 from phenaki_jax.files import whole_file, write_text
 
 REPORT_FILE = "report.jsonl"
-STATISTICS_FILE = "statistics.json"
 SUMMARY_FILE = "report.txt"
 _NUMBERS = re.compile(r"\d+(\.\d+)?")
 _EXAMPLES_OF_A_REASON = 3
@@ -92,23 +90,7 @@ def write_summary(journal: Journal, folder: Path, settings: PrepareSettings, nam
     }
     write_text(folder / STATISTICS_FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     sheets.write_histograms(folder / "histograms.png", values)
-    sheets.write_contact_sheet(folder / "contact_sheet.jpg", folder, settings.name, list(splits))
-
-
-def read_statistics(folder: Path) -> dict[str, Any]:
-    """What was written of a dataset.
-
-    Raises:
-      UserError: it is not there, or damaged.
-    """
-    try:
-        found: dict[str, Any] = json.loads((folder / STATISTICS_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: found no {STATISTICS_FILE} that can be read, expected a dataset of phenaki prepare: delete it "
-            "and begin anew"
-        ) from error
-    return found
+    sheets.write_contact_sheet(folder / "contact_sheet.png", folder, settings.name, list(splits))
 
 
 def _in_short(numbers: list[float]) -> dict[str, float]:
