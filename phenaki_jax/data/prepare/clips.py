@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from phenaki_jax.data.prepare.frames import open_frames, sampled, told_damaged
+from phenaki_jax.data.prepare.frames import Moments, open_frames, sampled, told_damaged
 from phenaki_jax.data.prepare.pictures import encode_jpeg
 from phenaki_jax.data.prepare.scenes import clip_starts, difference, scene_starts, thumbnail
 from phenaki_jax.data.prepare.settings import PrepareSettings
@@ -78,20 +79,21 @@ def cut_source(
       UserError: there is something wrong with it.
       OSError: the frames cannot be written.
     """
-    end = task.end if task.end >= 0 else math.inf
+    moments = Moments(settings.fps, task.start, task.end if task.end >= 0 else math.inf)
     differences: list[float] = []
     sizes: list[int] = []
     before: np.ndarray | None = None
     small = np.zeros(0, np.float32)
     with (
-        open_frames(task.place, settings.size, start=task.start, threads=threads) as opened,
+        open_frames(task.place, settings.size, moments, threads=threads) as opened,
         file.open("wb") as spool,
     ):
-        for _, frame in sampled(opened.shown, settings.fps, task.start, end):
+        for frame in sampled(opened.shown, moments):
             alive()
             if frame is not before:
-                encoded = encode_jpeg(frame, settings.quality)
-                after = thumbnail(frame) if settings.scene_threshold else small
+                picture = Image.fromarray(frame)
+                encoded = encode_jpeg(picture, settings.quality)
+                after = thumbnail(picture) if settings.scene_threshold else small
                 differences.append(difference(small, after) if sizes and settings.scene_threshold else 0.0)
                 before, small = frame, after
             else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import collections
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -25,6 +28,8 @@ _ABSENT_SECONDS = 0.25
 _ABSENT_SHARE = 0.02
 _ROUNDING = 0.0006
 _DAMAGED = (av.error.FFmpegError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# Frames that H.264 and HEVC keep at most, by which the order of decoding differs from that of showing.
+_REORDERED = 16
 # Without it libswscale gives colours half of the width that is asked for.
 _WHOLE_COLOURS = Interpolation.FULL_CHR_H_INT
 _GIF_TRAILER = b"\x3b"
@@ -47,6 +52,30 @@ class Shown(NamedTuple):
     square: Callable[[], Square]
 
 
+class Moments(NamedTuple):
+    """When frames are taken of a video: at `start`, and every 1 / fps seconds after it until `end`.
+
+    Attributes:
+      fps: frames per second.
+      start: in seconds.
+      end: in seconds, infinite for the video's end.
+    """
+
+    fps: float
+    start: float = 0.0
+    end: float = math.inf
+
+    @property
+    def late(self) -> float:
+        """What times may be late by: containers round them, some to thousandths of a second."""
+        return min(_ROUNDING, 0.25 / self.fps)
+
+    def any_within(self, begins: float, ends: float) -> bool:
+        """Whether there may be a moment from when to when; in doubt there may."""
+        first = max(0, math.ceil((begins - 2 * self.late - self.start) * self.fps))
+        return self.start + first / self.fps < ends + self.late
+
+
 class OpenFile(NamedTuple):
     """A file that is being decoded.
 
@@ -64,13 +93,13 @@ class OpenFile(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_frames(place: Place, size: int, *, start: float = 0.0, threads: int = 1) -> Iterator[OpenFile]:
+def open_frames(place: Place, size: int, moments: Moments, *, threads: int = 1) -> Iterator[OpenFile]:
     """Opens a video or a picture.
 
     Args:
       place: of its bytes.
       size: side of the squares.
-      start: seconds before which frames need not be decoded.
+      moments: at which frames are needed; of others, some are not decoded.
       threads: that decode.
 
     Raises:
@@ -81,30 +110,28 @@ def open_frames(place: Place, size: int, *, start: float = 0.0, threads: int = 1
         with told_damaged():
             if not place.size:
                 raise UserError("is empty (0 bytes)")
-            file = stack.enter_context(opened(place, size, start, threads))
+            file = stack.enter_context(opened(place, size, moments, threads))
         yield file
 
 
-def sampled(shown: Iterator[Shown], fps: float, start: float, end: float) -> Iterator[tuple[float, Square]]:
-    """What is shown at `start`, and every 1 / fps seconds after it until `end` or the end: (seconds, frame).
+def sampled(shown: Iterator[Shown], moments: Moments) -> Iterator[Square]:
+    """What is shown at each of the moments.
 
     A picture that is shown at several of these times is decoded once and comes as often.
 
     Raises:
       UserError: the file turns out to be damaged.
     """
-    # Containers round times, some of them to thousandths of a second.
-    late = min(_ROUNDING, 0.25 / fps)
     count = 0
     with told_damaged():
         for each in shown:
             square: Square | None = None
-            while (moment := start + count / fps) < min(each.end - late, end):
+            while (moment := moments.start + count / moments.fps) < min(each.end - moments.late, moments.end):
                 # A first picture that comes late is shown from the beginning on.
                 square = each.square() if square is None else square
-                yield moment, square
+                yield square
                 count += 1
-            if moment >= end:
+            if moment >= moments.end:
                 return
 
 
@@ -120,7 +147,7 @@ def told_damaged() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open_picture(place: Place, size: int, start: float, threads: int) -> Iterator[OpenFile]:
+def _open_picture(place: Place, size: int, moments: Moments, threads: int) -> Iterator[OpenFile]:
     with place.open() as file, Image.open(file) as picture:
         is_image = getattr(picture, "n_frames", 1) < 2
         if is_image:
@@ -141,7 +168,7 @@ def _pictures(picture: Image.Image, size: int) -> Iterator[Shown]:
 
 
 @contextlib.contextmanager
-def _open_video(place: Place, size: int, start: float, threads: int) -> Iterator[OpenFile]:
+def _open_video(place: Place, size: int, moments: Moments, threads: int) -> Iterator[OpenFile]:
     with contextlib.ExitStack() as stack:
         # Without file: what stands before a colon in a name would be a protocol.
         source: Any = f"file:{place.path}" if place.length < 0 else stack.enter_context(place.open())
@@ -154,9 +181,9 @@ def _open_video(place: Place, size: int, start: float, threads: int) -> Iterator
             _check_gif(place)
         stream.codec_context.thread_count = threads
         first = stream.start_time or 0
-        if start > 0:
-            container.seek(first + int(start / stream.time_base), stream=stream)
-        decoded = _decoded(container, stream)
+        if moments.start > 0:
+            container.seek(first + int(moments.start / stream.time_base), stream=stream)
+        decoded = _decoded(container, stream, moments, first)
         frame = next(decoded, None)
         if frame is None:
             raise UserError("holds no frame")
@@ -180,14 +207,47 @@ def _chained(first: Iterator[VideoFrame], rest: Iterator[VideoFrame]) -> Iterato
     yield from rest
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[VideoFrame]:
-    for packet in container.demux(stream):
+def _decoded(container: Any, stream: Any, moments: Moments, first: int) -> Iterator[VideoFrame]:
+    """The frames that are shown at the moments, and those that others are decoded from."""
+    codec = stream.codec_context
+    base = float(stream.time_base)
+    # Frames on several threads are begun before it is said which of them are needed.
+    can_skip = codec.thread_count == 1
+    for packet, ends in _with_ends(container.demux(stream)):
         if packet.is_corrupt:
             raise UserError("is damaged or cut off: a part of a frame is absent")
+        if can_skip:
+            is_needed = ends is None or moments.any_within((packet.pts - first) * base, (ends - first) * base)
+            codec.skip_frame = "DEFAULT" if is_needed else "NONREF"
         for frame in packet.decode():
             if frame.is_corrupt:
                 raise UserError(f"is damaged: the frame at {frame.time or 0:.2f} s cannot be decoded")
             yield frame
+
+
+def _with_ends(packets: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
+    """Packets with the time of the frame that is shown next; None where that is not known.
+
+    Packets come in the order of decoding, in which a frame's successor is no further away than frames are kept for it.
+    """
+    window: collections.deque[Any] = collections.deque()
+    times: list[int] = []
+    behind: collections.deque[int] = collections.deque()
+    for packet in itertools.chain(packets, [None] * _REORDERED):
+        if packet is not None:
+            window.append(packet)
+            if packet.pts is not None:
+                bisect.insort(times, packet.pts)
+        if packet is None or len(window) > _REORDERED:
+            if not window:
+                return
+            each = window.popleft()
+            after = bisect.bisect_right(times, each.pts) if each.pts is not None else len(times)
+            yield each, times[after] if after < len(times) else None
+            if each.pts is not None:
+                behind.append(each.pts)
+            if len(behind) > _REORDERED:
+                times.remove(behind.popleft())
 
 
 def _intervals(

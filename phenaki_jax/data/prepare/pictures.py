@@ -46,8 +46,8 @@ def opaque(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, picture).convert("RGB")
 
 
-def encode_jpeg(frame: Pixels, quality: int) -> bytes:
+def encode_jpeg(frame: Image.Image, quality: int) -> bytes:
     """A frame as JPEG with colours at half the resolution, as nearly all videos have them."""
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
+    frame.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

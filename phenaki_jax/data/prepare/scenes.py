@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
 THUMBNAIL_SIDE = 16
@@ -16,9 +16,9 @@ _NEIGHBOURS = 2
 Thumbnail = Float[np.ndarray, "16 16 3"]
 
 
-def thumbnail(frame: UInt8[np.ndarray, "height width 3"]) -> Thumbnail:
+def thumbnail(frame: Image.Image) -> Thumbnail:
     """A frame's mean colours, from 0 to 1, in 16 x 16 parts of it."""
-    small = Image.fromarray(frame).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    small = frame.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     return np.asarray(small, np.float32) / 255
 
 

@@ -24,8 +24,6 @@ from phenaki_jax.errors import UserError, reason_of
 # Sources that are decoded and not yet written, where one before them takes long.
 _AHEAD_OF_EACH = 16
 _SECONDS_BETWEEN_LOOKS = 1.0
-# Until its first sign of life, a process loads its libraries.
-_SECONDS_TO_BEGIN = 120.0
 
 
 class WorkerSettings(NamedTuple):
@@ -159,10 +157,15 @@ class _Worker:
                 return Outcome(value, "", self._file) if kind == "clips" else self._failed(value)
         if not self._process.is_alive():
             self._process.join()
+            if not self._alive.value:
+                raise UserError(
+                    f"a process to decode with {_end_of(self._process.exitcode)} before it began: see whether memory "
+                    "is short, and whether a script that calls this does so under if __name__ == '__main__'"
+                )
             return self._lost(f"the process that decoded it {_end_of(self._process.exitcode)}")
+        # A process that loads its libraries has not begun.
         alive, limit = self._alive.value, self._how.time_limit
-        since = max(alive, self._begun)
-        if time.monotonic() - since > limit + (0 if alive else _SECONDS_TO_BEGIN):
+        if alive and time.monotonic() - max(alive, self._begun) > limit:
             self._process.kill()
             self._process.join()
             return self._lost(f"hung: no new frame came for {limit:g} s")
