@@ -3,9 +3,9 @@
     make bench BENCH=prepare
 
 The files are 720p H.264 that this makes, with grain so that they have the bit rate of filmed video. ffmpeg decodes them
-on one thread, scales every frame to 128 px and throws it away. Prepare takes 8 frames of a second, as it does unless asked
-otherwise, or every frame; it looks for scenes, crops, encodes JPEG and writes the dataset. Both take turns. A core's second
-is a second of CPU time of all processes together, so that others on the machine count for neither.
+on one thread, scales every frame to 128 px and throws it away. Prepare takes 8 frames of a second, as it does unless
+asked otherwise, or every frame; it looks for scenes, crops, encodes JPEG and writes the dataset. Both take turns. A
+core's second is a second of CPU time of all processes together, so that others on the machine count for neither.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the README gives to copy works as it stands."""
+"""What the README and the page on data give to copy works as it stands."""
 
 import importlib
 import pathlib
@@ -15,7 +15,8 @@ from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
 from phenaki_jax.training import loop, train
 from phenaki_jax.training.sharding import MeshConfig
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
 TEXT_LENGTH = 40
 # By split, the captions of its clips; the last is longer than a text.
 CAPTIONS = {
@@ -25,8 +26,9 @@ CAPTIONS = {
 
 
 def _code_that_begins_with(first_line: str) -> str:
-    """The one block of code of the README with this first line."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    """The one block of code of the pages with this first line."""
+    text = "".join(page.read_text() for page in PAGES)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     [found] = [block for block in blocks if block.startswith(f"{first_line}\n")]
     return found
 

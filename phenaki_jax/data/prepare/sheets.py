@@ -94,7 +94,7 @@ def _font() -> Any:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _FONT_SIZE)
 
 
-def write_histograms(path: Path, values: Mapping[str, Sequence[float]]) -> None:
+def write_histograms(path: Path, values: Mapping[str, Sequence[int | float]]) -> None:
     """Histograms of what was found in sources, in one .png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def write_summary(journal: Journal, folder: Path, settings: PrepareSettings, nam
       names: its splits by what they were called while it was made.
     """
     reasons = write_report(journal, folder)
-    values: dict[str, list[float]] = collections.defaultdict(list)
+    values: dict[str, list[int | float]] = collections.defaultdict(list)
     splits: dict[str, dict[str, int]] = {}
     for each in journal.sources():
         if each.result is None or "split" not in each.result:
@@ -93,6 +93,6 @@ def write_summary(journal: Journal, folder: Path, settings: PrepareSettings, nam
     sheets.write_contact_sheet(folder / "contact_sheet.png", folder, settings.name, list(splits))
 
 
-def _in_short(numbers: list[float]) -> dict[str, float]:
+def _in_short(numbers: Sequence[int | float]) -> dict[str, int | float]:
     low, middle, high = np.percentile(numbers, (5, 50, 95)).round(3).tolist()
     return {"least": min(numbers), "p5": low, "median": middle, "p95": high, "most": max(numbers)}

@@ -58,12 +58,12 @@ def test_several_captions_are_a_list_in_json(folder: pathlib.Path) -> None:
 def test_a_bad_row_of_csv_is_told_with_its_line_and_nothing_else_is_lost(
     folder: pathlib.Path, row: str, reason: str
 ) -> None:
-    rows = ["a.mp4,good"] * 500
+    rows = ["a.mp4,good"] * 50
     found = read(folder / "table.csv", "\n".join(["file,caption", *rows, row, *rows]))
     problems = [each for each in found if isinstance(each, Problem)]
-    assert [problem.key for problem in problems] == ["table.csv, line 502"]
+    assert [problem.key for problem in problems] == ["table.csv, line 52"]
     assert reason in problems[0].reason
-    assert len(found) == 1001
+    assert len(found) == 101
 
 
 @pytest.mark.parametrize(
