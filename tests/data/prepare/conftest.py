@@ -47,7 +47,7 @@ def make_folder(folder: pathlib.Path) -> pathlib.Path:
     make_video(folder / "h264.mp4", rate=24, coded=(*H264, "-bf", "2"))
     make_video(folder / "vp9.webm", coded=VP9, filters="hue=h=30")
     make_video(folder / "moving.gif", "testsrc", rate=10, seconds=2, coded=())
-    make_video(folder / "odd.mp4", size="67x51", coded=(*H264[:-1], "yuv444p"))
+    make_video(folder / "odd.mp4", "testsrc", size="67x51", coded=(*H264[:-1], "yuv444p"))
     make_video(
         folder / "uneven.mkv",
         rate=24,
