@@ -3,6 +3,8 @@
 import importlib
 import pathlib
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -12,8 +14,10 @@ import pytest
 
 from phenaki_jax.data.feed import Feed, make_feed
 from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
+from phenaki_jax.inference.video_reader import open_video
 from phenaki_jax.training import loop, train
 from phenaki_jax.training.sharding import MeshConfig
+from tests.data.prepare.files import make_image, make_video
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
@@ -116,3 +120,47 @@ def test_a_run_file_of_ones_own_registers_and_names_the_task(data_dir: pathlib.P
     gin.clear_config()
     assert (data.mixture, data.eval_mixture) == ("my_clips", "my_clips")
     assert _feed(data.data_dir, "train").batch_spec["video"].shape == (4, 11, 32, 32, 3)
+
+
+def _commands_of(section: str) -> list[list[str]]:
+    """The commands of a section of the README, as a shell would split them."""
+    text = (ROOT / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+    lines = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE)).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines]
+
+
+# What makes the README's trainings as small as a test must be.
+SMALL = ("--gin_file", str(ROOT / "gin_configs" / "shrink.gin"))
+SMALLER = (
+    *(
+        "--gin.MIXTURE='my_videos'",
+        "--gin.EVAL_MIXTURE='my_videos_video_text'",
+        "--gin.FRAME_SIZE=64",
+        "--gin.PATCH=16",
+    ),
+    *("--gin.STEPS=4", "--gin.WARMUP_STEPS=1", "--gin.BATCH_SIZE=4", "--gin.loop.Schedule.eval_every=4"),
+)
+
+
+@pytest.mark.slow
+def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands as they stand, but for settings that make the trainings small."""
+    commands = _commands_of("Your own videos")
+    assert [words[:2] for words in commands] == [
+        ["phenaki", name] for name in ("prepare", "train", "train", "export", "generate")
+    ]
+    (tmp_path / "my_videos").mkdir()
+    for index in range(6):
+        make_video(tmp_path / "my_videos" / f"{index}.mp4", seconds=7, filters=f"hue=h={60 * index}")
+        (tmp_path / "my_videos" / f"{index}.txt").write_text(f"a caption of video {index}")
+    make_image(tmp_path / "my_videos" / "picture.png")
+    (tmp_path / "my_videos" / "picture.txt").write_text("a caption of a picture")
+    monkeypatch.chdir(tmp_path)
+    for _, *words in commands:
+        if words[0] == "train":
+            words += [*SMALL, *SMALLER]
+        subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True)
+    with open_video(tmp_path / "mine.mp4") as video:
+        assert len(list(video.frames)) == 7

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 Pixels = UInt8[np.ndarray, "height width 3"]
 
 
-def fitted_size(width: float, height: float, side: int) -> tuple[int, int]:
+def fitted_size(width: int | float, height: int | float, side: int) -> tuple[int, int]:
     """Width and height of which the shorter is `side`, in the proportions of these."""
     scale = side / min(width, height)
     return max(side, round(width * scale)), max(side, round(height * scale))

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from phenaki_jax.errors import UserError
 
@@ -40,7 +40,7 @@ class Place(NamedTuple):
         """In bytes."""
         return os.path.getsize(self.path) if self.length < 0 else self.length
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> io.BufferedReader:
         """A file of these bytes alone."""
         if self.length < 0:
             return open(self.path, "rb")
