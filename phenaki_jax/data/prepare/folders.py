@@ -24,28 +24,30 @@ def find_sources(inputs: Sequence[str | os.PathLike[str]], settings: PrepareSett
     Raises:
       UserError: an input that is not there or is nothing of these; a table that has unknown columns.
     """
-    for each in inputs:
-        path = Path(each)
+    check_inputs(inputs)
+    for path in map(Path, inputs):
         prefix = f"{path.name}/" if len(inputs) > 1 else ""
         if path.is_dir():
             yield from _in_folder(path, settings, prefix)
-        elif path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
             yield from read_manifest(path, settings, prefix)
-        elif path.is_file() and path.suffix.lower() == TAR_SUFFIX:
-            yield from read_archive(path, settings, prefix)
         else:
+            yield from read_archive(path, settings, prefix)
+
+
+def check_inputs(inputs: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuses inputs that are not there or cannot be told apart, before any work is done.
+
+    Raises:
+      UserError: an input is nothing that can be read; two have one name.
+    """
+    for path in map(Path, inputs):
+        known = path.suffix.lower() in (*MANIFEST_SUFFIXES, TAR_SUFFIX)
+        if not path.is_dir() and not (path.is_file() and known):
             raise UserError(
                 f"found {'a file' if path.exists() else 'nothing'} at {path}, expected a folder of videos or images, a "
                 f"table ({' or '.join(MANIFEST_SUFFIXES)}) or a tar ({TAR_SUFFIX}, not compressed)"
             )
-
-
-def check_inputs(inputs: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuses inputs that cannot be told apart, before any work is done.
-
-    Raises:
-      UserError: two have one name.
-    """
     names = [Path(each).name for each in inputs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(

@@ -71,7 +71,7 @@ def prepare(
     make_folder(folder.parent)
     with locked(folder.parent, f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"):
         if folder.is_dir():
-            _check_settings(folder / SETTINGS_FILE, settings, folder)
+            _check_finished(folder, settings)
             shutil.rmtree(work, ignore_errors=True)
             return Prepared(folder, True, read_statistics(folder))
         with told_unwritable(work, f"free some space; {_RESUMES}"), _told_resumable():
@@ -87,10 +87,18 @@ def _told_resumable() -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted; {_RESUMES}") from error
 
 
-def _check_settings(file: Path, settings: PrepareSettings, folder: Path) -> None:
+def _check_finished(folder: Path, settings: PrepareSettings) -> None:
+    file = folder / SETTINGS_FILE
     if not file.is_file():
-        raise UserError(f"{folder}: found a folder without {file.name}, expected none or a dataset of phenaki prepare")
-    if found := settings.differences(file.read_text()):
+        raise UserError(
+            f"{folder}: found a folder without {file.name}, expected none or a dataset of phenaki prepare: choose "
+            "another --name or --version"
+        )
+    _check_settings(folder, file.read_text(), settings)
+
+
+def _check_settings(folder: Path, before: str, settings: PrepareSettings) -> None:
+    if found := settings.differences(before):
         raise UserError(
             f"{folder} was made with other settings ({'; '.join(found)}): delete it, choose another --name or "
             "--version, or leave the settings as they were"
@@ -104,11 +112,11 @@ def _prepare(
     shutil.rmtree(frames, ignore_errors=True)
     for each in (dataset, frames):
         make_folder(each)
-    if (work / SETTINGS_FILE).is_file():
-        _check_settings(work / SETTINGS_FILE, settings, work)
     with contextlib.closing(Journal(work / "journal.sqlite")) as journal:
-        _list(journal, inputs, settings)
-        write_text(work / SETTINGS_FILE, settings.text())
+        if journal.fact("inputs") is None:
+            _list(journal, inputs, work, settings)
+        _check_settings(work, journal.fact("settings"), settings)
+        _check_listed(journal, inputs)
         writer = _Writer(journal, dataset, frames, settings)
         writer.write_all(how)
         if not writer.records:
@@ -118,15 +126,25 @@ def _prepare(
     shutil.rmtree(work)
 
 
-def _list(journal: Journal, inputs: Sequence[str | os.PathLike[str]], settings: PrepareSettings) -> None:
+def _list(journal: Journal, inputs: Sequence[str | os.PathLike[str]], work: Path, settings: PrepareSettings) -> None:
     """Finds all sources, once: what comes to a folder while it is prepared is left for another version."""
-    found = [str(Path(each).absolute()) for each in inputs]
-    listed = journal.fact("inputs")
-    if listed is None:
+    try:
         with journal.together():
             journal.add(find_sources(inputs, settings))
-            journal.write_fact("inputs", found)
-    elif listed != found:
+            journal.write_fact("settings", settings.text())
+            journal.write_fact("inputs", _absolute(inputs))
+    except UserError:
+        shutil.rmtree(work)
+        raise
+
+
+def _absolute(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
+    return [str(Path(each).absolute()) for each in inputs]
+
+
+def _check_listed(journal: Journal, inputs: Sequence[str | os.PathLike[str]]) -> None:
+    found, listed = _absolute(inputs), journal.fact("inputs")
+    if found != listed:
         raise UserError(
             f"found inputs {', '.join(found)}, expected {', '.join(listed)}, of which a part is prepared: name these, "
             "or another --name or --version"

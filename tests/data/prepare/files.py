@@ -29,8 +29,7 @@ def make_video(
     filters: str = "null",
 ) -> pathlib.Path:
     """A video of one of ffmpeg's moving pictures."""
-    source = f"{picture}=size={size}:rate={rate}:duration={seconds},{filters}"
-    ffmpeg("-f", "lavfi", "-i", source, *coded, path)
+    ffmpeg("-f", "lavfi", "-i", f"{picture}=size={size}:rate={rate},{filters}", "-t", seconds, *coded, path)
     return path
 
 

@@ -4,7 +4,6 @@ import collections
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from phenaki_jax.data.prepare.preparation import Prepared, prepare
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError
-from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS
+from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS, make_folder
 from tests.data.prepare.files import make_video
 
 
@@ -147,6 +146,7 @@ def test_the_only_video_is_for_training(tmp_path: pathlib.Path) -> None:
     assert read(done.folder)["train"][0]["captions"].size == 0
 
 
+TURNS = 14
 COMMAND = "from tests.data.prepare.test_preparation import run_command; run_command()"
 
 
@@ -160,24 +160,58 @@ def begin(videos: pathlib.Path, data: pathlib.Path, workers: int) -> subprocess.
     return subprocess.Popen([sys.executable, "-c", COMMAND, str(videos), str(data), str(workers)])
 
 
-@pytest.mark.slow
-def test_workers_and_kills_change_no_byte(folder: pathlib.Path, prepared: Prepared, tmp_path: pathlib.Path) -> None:
-    """Killed with -9 at ten instants that are spread over the work, and gone on with each time."""
-    videos = tmp_path / folder.name
-    shutil.copytree(folder, videos)
-    whole = tmp_path / "whole"
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of 300 files."""
+    folder = tmp_path_factory.mktemp("many")
+    for index in range(TURNS):
+        (folder / str(index)).mkdir()
+        make_folder(folder / str(index), turn=index)
+    for path in folder.rglob("nobody.txt"):
+        path.unlink()
+    assert sum(path.suffix != ".txt" for path in folder.rglob("*.*")) > 300 - len(BAD)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many_prepared(many: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, float]:
+    """The dataset of these, made by one process that decodes, and how long it took."""
+    data = tmp_path_factory.mktemp("whole")
     began = time.monotonic()
-    assert begin(videos, whole, 1).wait() == 0
-    lasts = time.monotonic() - began
-    expected = content(whole / "my_videos" / "1.0.0")
-    assert expected == content(prepared.folder)
-    killed = tmp_path / "killed"
+    assert begin(many, data, 1).wait() == 0
+    return data / "my_videos" / "1.0.0", time.monotonic() - began
+
+
+@pytest.mark.slow
+def test_of_300_files_every_good_clip_is_there_once_and_every_bad_file_is_named(
+    many_prepared: tuple[pathlib.Path, float],
+) -> None:
+    folder, _ = many_prepared
+    clips = collections.Counter(each["source"].decode() for split in read(folder).values() for each in split)
+    aside = report(folder)
+    for turn in range(TURNS):
+        copies = {f"{turn}/h264.mp4", f"{turn}/copy.mp4"}
+        assert len(copies & set(clips)) == len(copies & set(aside)) == 1
+        for name, count in GOOD.items():
+            assert name == "h264.mp4" or clips[f"{turn}/{name}"] == count
+        for name in set(BAD) - {"copy.mp4", "nobody.txt"}:
+            assert aside[f"{turn}/{name}"].startswith(BAD[name])
+    assert sum(clips.values()) == TURNS * sum(GOOD.values())
+    assert len(aside) == TURNS * (len(BAD) - 1)
+
+
+@pytest.mark.slow
+def test_workers_and_kills_change_no_byte(
+    many: pathlib.Path, many_prepared: tuple[pathlib.Path, float], tmp_path: pathlib.Path
+) -> None:
+    """Killed with -9 at ten instants all over the work, and gone on with each time."""
+    whole, lasts = many_prepared
     rng = np.random.default_rng(0)
     for _ in range(10):
-        process = begin(videos, killed, 2)
-        time.sleep(lasts * rng.uniform(0.3, 1.0))
+        process = begin(many, tmp_path, 2)
+        time.sleep(lasts * rng.uniform(0.1, 0.6))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert begin(videos, killed, 2).wait() == 0
-    assert content(killed / "my_videos" / "1.0.0") == expected
-    assert os.listdir(killed / "my_videos") == os.listdir(whole / "my_videos")
+    assert begin(many, tmp_path, 2).wait() == 0
+    assert content(tmp_path / "my_videos" / "1.0.0") == content(whole)
+    assert sorted(os.listdir(tmp_path / "my_videos")) == [".lock", "1.0.0"]
