@@ -29,7 +29,8 @@ def make_video(
     filters: str = "null",
 ) -> pathlib.Path:
     """A video of one of ffmpeg's moving pictures."""
-    ffmpeg("-f", "lavfi", "-i", f"{picture}=size={size}:rate={rate},{filters}", "-t", seconds, *coded, path)
+    source = f"{picture}=size={size}:rate={rate},trim=duration={seconds},{filters}"
+    ffmpeg("-f", "lavfi", "-i", source, *coded, path)
     return path
 
 
