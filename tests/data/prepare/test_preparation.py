@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,14 +205,21 @@ def test_of_300_files_every_good_clip_is_there_once_and_every_bad_file_is_named(
 def test_workers_and_kills_change_no_byte(
     many: pathlib.Path, many_prepared: tuple[pathlib.Path, float], tmp_path: pathlib.Path
 ) -> None:
-    """Killed with -9 at ten instants all over the work, and gone on with each time."""
+    """Killed with -9 at ten instants all over the work, and gone on with each time; begun anew where it was done."""
     whole, lasts = many_prepared
+    made = tmp_path / "my_videos" / "1.0.0"
     rng = np.random.default_rng(0)
-    for _ in range(10):
+    kills = 0
+    while kills < 10:
         process = begin(many, tmp_path, 2)
-        time.sleep(lasts * rng.uniform(0.1, 0.6))
+        time.sleep(lasts * rng.uniform(0.1, 0.4))
         process.send_signal(signal.SIGKILL)
         process.wait()
+        if made.is_dir():
+            assert content(made) == content(whole)
+            shutil.rmtree(made)
+        else:
+            kills += 1
     assert begin(many, tmp_path, 2).wait() == 0
-    assert content(tmp_path / "my_videos" / "1.0.0") == content(whole)
+    assert content(made) == content(whole)
     assert sorted(os.listdir(tmp_path / "my_videos")) == [".lock", "1.0.0"]
