@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
     "train": "train what a gin run file describes",
     "compile": "tell what a training would cost on a TPU pod that is not there",
+    "prepare": "make a dataset of your own videos and images",
     "precompute": "compute tokens and text embeddings of a mixture once",
     "export": "make a model for use from a training's checkpoint",
     "generate": "draw videos from prompts or a story",
