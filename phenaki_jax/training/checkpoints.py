@@ -8,7 +8,10 @@ workdir/data_position/<step>/                     written before it, so that it 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +42,8 @@ _WITHOUT_PARAMETERS = (
 # Networks that only judge others: who begins with a run's parameters may have none, or another one.
 _OPTIONAL = ("discriminator", "critic")
 _LONGEST_REASON = 100
+# As nice(1) counts.
+_BEHIND_STEPS = 19
 
 
 class _Manager(ocp.CheckpointManager):
@@ -115,6 +120,7 @@ class Checkpoints:
         """Of a checkpoint whose files are all written, but that has not its name yet."""
         root, step = self._workdir / "checkpoints", self._step
         if jax.process_index() == 0:
+            _let_steps_go_first()
             unfinished = next(root.glob(f"{step}.orbax-checkpoint-tmp*"), root / str(step))
             position = position_of(self._workdir, step)
             places = {f"checkpoints/{step}": unfinished, str(position.relative_to(self._workdir)): position}
@@ -194,6 +200,12 @@ class Checkpoints:
         # Orbax waits for all processes, and fails where one is gone.
         with told_unwritable(f"the checkpoint in {self._workdir}", advice, Exception), told_lost():
             yield
+
+
+def _let_steps_go_first() -> None:
+    """Of this thread, which is of one checkpoint alone: where cores are short, those of a step have them first."""
+    if sys.platform == "linux" and threading.current_thread() is not threading.main_thread():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND_STEPS)
 
 
 def checkpoint_steps(workdir: str | Path) -> list[int]:

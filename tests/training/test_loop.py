@@ -212,6 +212,7 @@ def test_metrics_are_whole_lines_of_json(tokenizer_workdir: Path) -> None:
     assert {entry["kind"] for entry in entries} == {"train", "eval"}
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_parameters_of_another_whose_clips_are_shorter(
     transformer_learner: TransformerLearner,
     small: Training,
