@@ -134,7 +134,7 @@ check_arguments() {
   [[ -n "$gin_file" ]] || fail "found no --gin_file after --, expected the arguments of phenaki train; see --help"
   [[ -n "$workdir" ]] || fail "found no --workdir after --, expected the arguments of phenaki train; see --help"
   if [[ "$where" == bucket && ! "$workdir" =~ ^gs://[a-z0-9][-_.a-z0-9]+[a-z0-9]/. ]]; then
-    fail "found --workdir '$workdir', expected gs://BUCKET/FOLDER: every host of a pod reads and writes there"
+    fail "found --workdir '$workdir', expected gs://BUCKET/FOLDER with a bucket of yours (small letters, digits, - _ .): every host of a pod reads and writes there"
   elif [[ "$where" == folder && "$workdir" == gs://* ]]; then
     fail "found --workdir '$workdir', expected a folder that every node has"
   fi

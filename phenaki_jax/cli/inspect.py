@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.out, (".png",))
         if not is_dataset:
             raise UserError(f"found --out and {folder}, which is no dataset: pictures are made of datasets alone")
+    if not folder.exists():
+        raise UserError(f"found nothing at {folder}, expected a folder or a file; see phenaki inspect --help")
     if is_dataset:
         found = _dataset(folder)
     elif folder.is_file() and folder.suffix in SUFFIXES:
