@@ -83,7 +83,8 @@ def check_folder(path: Path) -> None:
     """
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
         raise UserError(
-            f"found the address {str(path).replace(':/', '://', 1)}, expected a folder: name that where its bucket is mounted, as docs/pods.md tells"
+            f"found the address {str(path).replace(':/', '://', 1)}, expected a folder: name that where its bucket is "
+            "mounted, as docs/pods.md tells"
         )
     there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
