@@ -35,10 +35,11 @@ def provider_of(
         return known_by_all
     if data_dir is not None and (prepared := prepared_provider(mixture, data_dir)) is not None:
         return prepared
+    known += published_names()
     there = prepared_names(data_dir) if data_dir is not None else []
     in_folder = f"; of datasets prepared in {data_dir}: {', '.join(there) or 'none'}" if data_dir is not None else ""
     raise UserError(
-        f"found mixture {mixture!r}, expected one of {', '.join([*known, *published_names()])}{in_folder}; one of your own is known once it "
+        f"found mixture {mixture!r}, expected one of {', '.join(known)}{in_folder}; one of your own is known once it "
         "is made with phenaki prepare, or the module that registers it is imported"
     )
 

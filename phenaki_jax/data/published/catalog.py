@@ -96,8 +96,8 @@ class PublishedDataset:
         return f"phenaki prepare {table} --out {data_dir} --name {name or self.name} --size {size}{settings}"
 
 
-# Frames and rates are those of the studies that the paper reports (Phenaki, section 3 and appendix), whose windows of 16
-# frames are the first of 17 here; where it names none, those of the dataset.
+# Frames and rates are those of the paper's studies (Phenaki, section 3 and appendix), whose 16 frames are the first of
+# 17 here; where it names none, those of the dataset.
 _ALL = (
     PublishedDataset(
         "bair_robot_pushing",

@@ -89,8 +89,8 @@ def _task(
     if data_dir is None or ending:
         return None
     raise UserError(
-        f"found no dataset {own} in {data_dir}, expected it there, as {name} is asked for: set data_dir to where it is, "
-        f"or make it of the files and their captions with: {dataset.command(str(data_dir), own)}"
+        f"found no dataset {own} in {data_dir}, expected it for {name}: set data_dir to where it is, or make it of "
+        f"the files and their captions with: {dataset.command(str(data_dir), own)}"
     )
 
 
