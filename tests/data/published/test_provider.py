@@ -11,7 +11,7 @@ import pytest
 from phenaki_jax.data.feed import make_feed
 from phenaki_jax.data.published.catalog import CATALOG, MIXTURES
 from phenaki_jax.data.published.provider import mixture_of, published_names
-from phenaki_jax.data.sources import provider_of, rates_of
+from phenaki_jax.data.sources import data_dir_of_seqio, provider_of, rates_of
 from phenaki_jax.data.tensorflow_stack import seqio, tfds
 from phenaki_jax.errors import UserError
 from phenaki_jax.training.train import configure
@@ -141,9 +141,10 @@ def test_the_mixtures_of_run_files_have_their_frames(run: str, tmp_path: pathlib
         mixture, evaluated, frames, size = map(macro, ("MIXTURE", "EVAL_MIXTURE", "FRAMES", "FRAME_SIZE"))
         assert mixture == evaluated
         for split in ("train", "test"):
-            task = provider_of(mixture, tmp_path)
-            with_lengths = task.get_dataset({"video": frames, "prefix_frames": 1}, split, seed=0)
-            shapes.add((with_lengths.element_spec["video"].shape, size))
+            with data_dir_of_seqio(tmp_path):
+                lengths = {"video": frames, "prefix_frames": 1}
+                dataset = provider_of(mixture, tmp_path).get_dataset(lengths, split, seed=0)
+            shapes.add((dataset.element_spec["video"].shape, size))
     assert len(shapes) == 1
     [(shape, size)] = shapes
     assert tuple(shape) == (17, size, size, 3)
