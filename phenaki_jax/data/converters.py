@@ -41,7 +41,7 @@ class TokenizerFeatureConverter(seqio.FeatureConverter):
         found, most = ds.element_spec["video"].shape[0], task_feature_lengths["video"]
         if found is not None and found > most:
             raise UserError(f"found videos of {found} frames, expected at most the model's {most}: {_CUT}")
-        return ds.map(lambda example: self._convert(example, task_feature_lengths))
+        return ds.map(lambda example: self._convert(example, task_feature_lengths), num_parallel_calls=tf.data.AUTOTUNE)
 
     def _convert(self, example: _Example, lengths: Mapping[str, int]) -> _Example:
         found, most = tf.shape(example["video"])[0], lengths["video"]

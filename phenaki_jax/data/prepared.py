@@ -19,15 +19,15 @@ from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.data.windows import (
     OUTPUT_FEATURES,
-    PREFIX_FRAMES,
     PREFIX_PROBABILITY,
     VIDEO_RATE,
     Seed,
-    check_prefix_probability,
     check_shards,
     decode_window,
+    draw_caption,
     draw_given,
     draw_lots,
+    fitting_prefix,
 )
 from phenaki_jax.errors import UserError
 
@@ -65,8 +65,15 @@ def prepared_names(data_dir: str | os.PathLike[str]) -> list[str]:
     return [name for dataset in datasets for name in _rates_by_name(dataset)]
 
 
-def prepared_provider(name: str, data_dir: str | os.PathLike[str]) -> seqio.Mixture | seqio.Task | None:
+def prepared_provider(
+    name: str, data_dir: str | os.PathLike[str], **windows: float | int | None
+) -> seqio.Mixture | seqio.Task | None:
     """The task or mixture of a name; None where no dataset of the folder has one of this name.
+
+    Args:
+      name: see this module.
+      data_dir: the folder of datasets.
+      windows: arguments of `video_text_task`.
 
     Raises:
       UserError: the dataset is damaged.
@@ -75,7 +82,7 @@ def prepared_provider(name: str, data_dir: str | os.PathLike[str]) -> seqio.Mixt
         if name not in (own, own + _VIDEO, own + _IMAGE):
             continue
         dataset = PreparedDataset.read(folder)
-        tasks = {own + _VIDEO: video_text_task, own + _IMAGE: image_text_task}
+        tasks = {own + _VIDEO: functools.partial(video_text_task, **windows), own + _IMAGE: image_text_task}
         rates = _rates_by_name(dataset).get(name)
         if rates is None:
             return None
@@ -144,28 +151,19 @@ def _windows(
     prefix_frames: int | None,
 ) -> tf.data.Dataset:
     frames = sequence_length["video"]
-    check_prefix_probability(prefix_probability)
     if frames > dataset.frames:
         raise UserError(
             f"found windows of {frames} frames, expected at most {dataset.frames}, those of a clip of {dataset.name}: "
             "ask for fewer, or prepare it again with more --frames"
         )
-    if prefix_frames is None:
-        # The most of 1 + k * 2 that leaves two new ones.
-        prefix_frames = min(PREFIX_FRAMES, frames - 2 - (frames - 1) % 2)
-        prefix_probability = prefix_probability if prefix_frames > 0 else 0.0
-    if prefix_probability > 0 and not 1 <= prefix_frames < frames:
-        raise UserError(
-            f"found continuations of {frames} frames, {prefix_frames} of them given, expected at least one given and "
-            "one new: change prefix_frames"
-        )
+    prefix_probability, prefix_frames = fitting_prefix(frames, prefix_probability, prefix_frames)
     return _window(
         examples,
         size=dataset.size,
         clip_frames=dataset.frames,
         frames=frames,
         prefix_probability=prefix_probability,
-        prefix_frames=max(prefix_frames, 0),
+        prefix_frames=prefix_frames,
     )
 
 
@@ -186,7 +184,7 @@ def _window(
     start = tf.argmax(place_lots, output_type=tf.int32)
     return {
         "video": decode_window(clip["frames"], start, frames, size, tf.io.decode_jpeg),
-        "text": _caption(clip["captions"], caption_lots),
+        "text": draw_caption(clip["captions"], caption_lots),
         "prefix_frames": draw_given(prefix_lots, prefix_probability, prefix_frames)[None],
     }
 
@@ -198,7 +196,7 @@ def _image(example: dict[str, tf.Tensor], seed: Seed, *, size: int) -> dict[str,
     (caption_lots,) = draw_lots(seed, [1])
     return {
         "video": decode_window(image["frames"], 0, 1, size, tf.io.decode_jpeg),
-        "text": _caption(image["captions"], caption_lots),
+        "text": draw_caption(image["captions"], caption_lots),
         "prefix_frames": tf.constant([0]),
     }
 
@@ -207,10 +205,3 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
     """What the tasks need of a record, the frames still encoded."""
     strings = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
     return tf.io.parse_single_example(record, {"frames": strings, "captions": strings})
-
-
-def _caption(captions: tf.Tensor, lots: tf.Tensor) -> tf.Tensor:
-    """One of the captions, all equally likely; empty where there is none."""
-    count = tf.size(captions)
-    index = tf.minimum(tf.cast(lots[0] * tf.cast(count, tf.float32), tf.int32), count - 1)
-    return tf.concat([captions, [""]], 0)[tf.maximum(index, 0)]

@@ -10,6 +10,8 @@ from phenaki_jax.data.tensorflow_stack import seqio, tf
 SHUFFLE_BUFFER = 1024
 
 _FILES_AT_ONCE = 4
+# Of a file at a time, as few requests to a storage far away take less time than many.
+_READ_BYTES = 2**22
 
 
 class EncodedRecords(seqio.DataSource, abc.ABC):
@@ -40,6 +42,14 @@ class EncodedRecords(seqio.DataSource, abc.ABC):
           UserError: the dataset is not there, or not whole.
         """
 
+    def shuffle_buffer(self, split: str) -> int:
+        """Records to shuffle among."""
+        return self._shuffle_buffer
+
+    def read(self, file: tf.Tensor, split: str) -> tf.data.Dataset:
+        """The records of a file that are of a split."""
+        return tf.data.TFRecordDataset(file, buffer_size=_READ_BYTES)
+
     def get_dataset(
         self,
         split: str = "train",
@@ -60,9 +70,14 @@ class EncodedRecords(seqio.DataSource, abc.ABC):
         dataset = tf.data.Dataset.from_tensor_slices(files)
         if shuffle and by_file:
             dataset = dataset.shuffle(len(files), seed=seed)
-        dataset = dataset.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
+        dataset = dataset.interleave(
+            lambda file: self.read(file, split),
+            cycle_length=_FILES_AT_ONCE,
+            num_parallel_calls=_FILES_AT_ONCE,
+            deterministic=True,
+        )
         if not by_file:
             dataset = dataset.shard(shards.num_shards, shards.index)
         if shuffle:
-            dataset = dataset.shuffle(self._shuffle_buffer, seed=seed)
+            dataset = dataset.shuffle(self.shuffle_buffer(split), seed=seed)
         return dataset.map(lambda record: {"record": record})

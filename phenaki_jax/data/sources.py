@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from phenaki_jax.data.prepared import prepared_names, prepared_provider
+from phenaki_jax.data.published.provider import published_names, published_provider
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio
 from phenaki_jax.errors import UserError
@@ -15,11 +16,11 @@ from phenaki_jax.errors import UserError
 def provider_of(
     mixture: str | seqio.Mixture | seqio.Task, data_dir: str | os.PathLike[str] | None = None
 ) -> seqio.Mixture | seqio.Task:
-    """The mixture or task of a name: one that seqio knows, or one of a prepared dataset.
+    """The mixture or task of a name: one that seqio knows, or one of a published or a prepared dataset.
 
     Args:
       mixture: its name, or itself.
-      data_dir: the folder in which prepared datasets are looked for, see `data.prepared`.
+      data_dir: the folder in which datasets are looked for, see `data.published.provider` and `data.prepared`.
 
     Raises:
       UserError: there is none.
@@ -30,8 +31,11 @@ def provider_of(
     known = sorted({*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()})
     if mixture in known:
         return seqio.get_mixture_or_task(mixture)
+    if (known_by_all := published_provider(mixture, data_dir)) is not None:
+        return known_by_all
     if data_dir is not None and (prepared := prepared_provider(mixture, data_dir)) is not None:
         return prepared
+    known += published_names()
     there = prepared_names(data_dir) if data_dir is not None else []
     in_folder = f"; of datasets prepared in {data_dir}: {', '.join(there) or 'none'}" if data_dir is not None else ""
     raise UserError(

@@ -44,6 +44,38 @@ def check_prefix_probability(prefix_probability: float) -> None:
         raise UserError(f"found prefix_probability {prefix_probability}, expected a share from 0 to 1")
 
 
+def fitting_prefix(frames: int, prefix_probability: float, prefix_frames: int | None) -> tuple[float, int]:
+    """How many windows are continuations, and of how many given frames.
+
+    Args:
+      frames: of a window.
+      prefix_probability: share of the windows that are continuations.
+      prefix_frames: given frames of a continuation; where None 5, or as many fewer, an odd number, as windows of few
+        frames need, and no continuations where there is no room.
+
+    Raises:
+      UserError: they do not fit.
+    """
+    check_prefix_probability(prefix_probability)
+    if prefix_frames is None:
+        # The most of 1 + k * 2 that leaves two new ones.
+        prefix_frames = min(PREFIX_FRAMES, frames - 2 - (frames - 1) % 2)
+        prefix_probability = prefix_probability if prefix_frames > 0 else 0.0
+    if prefix_probability > 0 and not 1 <= prefix_frames < frames:
+        raise UserError(
+            f"found continuations of {frames} frames, {prefix_frames} of them given, expected at least one given and "
+            "one new: change prefix_frames"
+        )
+    return prefix_probability, max(prefix_frames, 0)
+
+
+def draw_caption(captions: tf.Tensor, lots: tf.Tensor) -> tf.Tensor:
+    """One of the captions, all equally likely; empty where there is none."""
+    count = tf.size(captions)
+    index = tf.minimum(tf.cast(lots[0] * tf.cast(count, tf.float32), tf.int32), count - 1)
+    return tf.concat([captions, [""]], 0)[tf.maximum(index, 0)]
+
+
 def decode_window(
     encoded: tf.Tensor, start: tf.Tensor | int, frames: int, size: int, decode: Callable[..., tf.Tensor]
 ) -> tf.Tensor:

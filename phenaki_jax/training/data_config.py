@@ -190,6 +190,6 @@ def _check_videos(feed: MixtureFeed, wanted: tuple[int, int, int, int]) -> None:
     if found.shape[1:] != wanted or found.dtype != np.uint8:
         raise UserError(
             f"the videos of {feed.settings.mixture} are {found.dtype} {list(found.shape[1:])}, expected uint8 "
-            f"{list(wanted)} [frames, height, width, colours]: name a mixture of that size, or change frames or "
-            "frame_size"
+            f"{list(wanted)} [frames, height, width, colours]: name a mixture of that size, such as one of a dataset "
+            f"that is prepared with --size {wanted[1]}, or change frames or frame_size"
         )

@@ -180,6 +180,7 @@ def train(
             print("the examples begin a new order: that of before is for another number of processes", flush=True)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
+    before: Any = None
     values: dict[str, float] = {}
     stopping = False
     health = _Health()
@@ -197,6 +198,10 @@ def train(
                 with pace.feeding():
                     batch = next(feed)
                 state, metrics = step_function(state, batch)
+                # One step ahead of the devices, which never wait for the next batch to be put on them: further ahead
+                # batches would fill their memory, and waiting for data would be counted where nobody waits.
+                jax.block_until_ready(before)
+                before = metrics
                 seen = metrics if seen is None else merge(seen, metrics)
                 # Asked once: a request that comes while this step is told and shown is heeded after the next one.
                 stopping = stop.requested()

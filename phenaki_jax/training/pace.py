@@ -17,6 +17,9 @@ from phenaki_jax.training.hosts import gathered
 # Of a step: more than others by less is noise, and what takes less than this is hidden behind the devices' work.
 _MUCH = 0.1
 _MOST = 0.5
+# Waiting for data that is worth a word: the share of a step, and seconds in all since it was last asked.
+_TOLD_SHARE = 0.05
+_TOLD_SECONDS = 1.0
 _LOOKS = 8
 
 
@@ -72,8 +75,9 @@ class Pace:
         """Of the steps since this was last asked, which all processes do at once.
 
         Returns:
-          "seconds_per_step", and "feed_share" of it in which the slowest process asked for data, while devices may have
-          been at work; nothing of no steps. And a line for each process that takes much longer than most.
+          "seconds_per_step", and "data_wait_share" of it in which the slowest process waited for data, while devices
+          may still have been at work on the step before; nothing of no steps. And lines: of each process that takes
+          much longer than most, or of waiting that is more than 5 %.
         """
         everyone = [json.loads(text) for text in gathered(json.dumps([self._steps, self._feed_seconds]))]
         steps, seconds = self._steps, self._seconds
@@ -88,7 +92,13 @@ class Pace:
             for process, wait in enumerate(waits)
             if wait - usual > _MUCH * step_seconds and wait > _MOST * step_seconds
         ]
-        return {"seconds_per_step": step_seconds, "feed_share": max(waits) / step_seconds}, slow
+        share = max(waits) / step_seconds
+        if not slow and share > _TOLD_SHARE and max(waits) * steps > _TOLD_SECONDS:
+            slow.append(
+                f"{100 * share:.0f} % of a step of {step_seconds:.2f} s is waiting for data: give it more cores, "
+                "storage nearer by, or examples that are decoded faster, see Throughput in docs/data.md"
+            )
+        return {"seconds_per_step": step_seconds, "data_wait_share": share}, slow
 
     def close(self) -> None:
         """Watches no longer."""

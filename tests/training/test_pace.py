@@ -40,9 +40,21 @@ def test_seconds_of_a_step_and_what_of_them_was_waiting_for_data() -> None:
         for step in (2, 3):
             _step(timed, step, feeding=0.06, computing=0.02)
         seen, slow = timed.since_last()
+    # Too little in all to be worth a word.
     assert slow == []
     assert seen["seconds_per_step"] >= 0.08
-    assert 0.06 / seen["seconds_per_step"] <= seen["feed_share"] <= 1
+    assert 0.06 / seen["seconds_per_step"] <= seen["data_wait_share"] <= 1
+
+
+def test_waiting_for_data_is_told_once_it_is_more_than_a_twentieth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_TOLD_SECONDS", 0.04)
+    for feeding, computing, told in ((0.05, 0.1, True), (0.05, 1.5, False)):
+        with contextlib.closing(Pace(60, print)) as timed:
+            for step in (1, 2):
+                _step(timed, step, feeding=feeding, computing=computing)
+            _, slow = timed.since_last()
+        assert bool(slow) == told
+        assert all("% of a step of 0." in line and "is waiting for data" in line for line in slow)
 
 
 def test_the_process_that_others_wait_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,4 +66,4 @@ def test_the_process_that_others_wait_for_is_named(monkeypatch: pytest.MonkeyPat
         seen, slow = timed.since_last()
     assert len(slow) == 1
     assert slow[0].startswith("process 3 takes 0.50 s to have its data for a step of ")
-    assert seen["feed_share"] == pytest.approx(0.5 / seen["seconds_per_step"])
+    assert seen["data_wait_share"] == pytest.approx(0.5 / seen["seconds_per_step"])

@@ -28,6 +28,7 @@ class PreparedDataset:
       size: side of its frames in pixels.
       frames: of a clip.
       examples: of each split; a split that is not there has none.
+      fps: frames per second of a clip; 0 where it is not told.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class PreparedDataset:
     size: int
     frames: int
     examples: Mapping[str, int]
+    fps: float = 0.0
 
     @classmethod
     def read(cls, folder: Path) -> PreparedDataset:
@@ -46,7 +48,8 @@ class PreparedDataset:
         settings, statistics = _read(folder / SETTINGS_FILE), _read(folder / STATISTICS_FILE)
         try:
             examples = {name: split["examples"] for name, split in statistics["splits"].items()}
-            return cls(folder, settings["name"], settings["size"], settings["frames"], examples)
+            fps = float(settings.get("fps", 0.0))
+            return cls(folder, settings["name"], settings["size"], settings["frames"], examples, fps)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{folder}: found metadata without {error}: prepare the dataset again") from error
 
