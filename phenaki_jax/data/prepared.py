@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from phenaki_jax.data.prepare.metadata import IMAGES, SPLITS, PreparedDataset, prepared_datasets
 from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
@@ -65,9 +66,7 @@ def prepared_names(data_dir: str | os.PathLike[str]) -> list[str]:
     return [name for dataset in datasets for name in _rates_by_name(dataset)]
 
 
-def prepared_provider(
-    name: str, data_dir: str | os.PathLike[str], **windows: float | int | None
-) -> seqio.Mixture | seqio.Task | None:
+def prepared_provider(name: str, data_dir: str | os.PathLike[str], **windows: Any) -> seqio.Mixture | seqio.Task | None:
     """The task or mixture of a name; None where no dataset of the folder has one of this name.
 
     Args:
@@ -82,7 +81,10 @@ def prepared_provider(
         if name not in (own, own + _VIDEO, own + _IMAGE):
             continue
         dataset = PreparedDataset.read(folder)
-        tasks = {own + _VIDEO: functools.partial(video_text_task, **windows), own + _IMAGE: image_text_task}
+        tasks: dict[str, Callable[[PreparedDataset], seqio.Task]] = {
+            own + _VIDEO: functools.partial(video_text_task, **windows),
+            own + _IMAGE: image_text_task,
+        }
         rates = _rates_by_name(dataset).get(name)
         if rates is None:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from phenaki_jax.data.published.catalog import PublishedDataset, TfdsLayout
 from phenaki_jax.data.published.records import TfdsExamples
@@ -40,7 +41,7 @@ def tfds_task(dataset: PublishedDataset, name: str, size: int) -> seqio.Task:
     )
 
 
-def prefix_options(dataset: PublishedDataset) -> dict[str, float | int | None]:
+def prefix_options(dataset: PublishedDataset) -> dict[str, Any]:
     """What of windows is given, as arguments of `windows.fitting_prefix`."""
     if dataset.given is None:
         return {"prefix_probability": PREFIX_PROBABILITY, "prefix_frames": None}
