@@ -155,7 +155,7 @@ def test_ctrl_c_ends_a_story_that_is_being_written(folder: pathlib.Path, tmp_pat
         while process.poll() is None and not any(tmp_path.iterdir()):
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=300)
     assert process.returncode == 130
     assert told == "phenaki: interrupted\n"
     assert list(tmp_path.iterdir()) == []
