@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from phenaki_jax.data.prepare.metadata import IMAGES, SPLITS, PreparedDataset, prepared_datasets
 from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
@@ -22,6 +21,7 @@ from phenaki_jax.data.windows import (
     OUTPUT_FEATURES,
     PREFIX_PROBABILITY,
     VIDEO_RATE,
+    Prefix,
     Seed,
     check_shards,
     decode_window,
@@ -33,6 +33,7 @@ from phenaki_jax.data.windows import (
 from phenaki_jax.errors import UserError
 
 _VIDEO, _IMAGE = "_video_text", "_image_text"
+_HALF = Prefix()
 
 
 class PreparedExamples(EncodedRecords):
@@ -66,13 +67,15 @@ def prepared_names(data_dir: str | os.PathLike[str]) -> list[str]:
     return [name for dataset in datasets for name in _rates_by_name(dataset)]
 
 
-def prepared_provider(name: str, data_dir: str | os.PathLike[str], **windows: Any) -> seqio.Mixture | seqio.Task | None:
+def prepared_provider(
+    name: str, data_dir: str | os.PathLike[str], prefix: Prefix = _HALF
+) -> seqio.Mixture | seqio.Task | None:
     """The task or mixture of a name; None where no dataset of the folder has one of this name.
 
     Args:
       name: see this module.
       data_dir: the folder of datasets.
-      windows: arguments of `video_text_task`.
+      prefix: what of windows is given.
 
     Raises:
       UserError: the dataset is damaged.
@@ -81,10 +84,9 @@ def prepared_provider(name: str, data_dir: str | os.PathLike[str], **windows: An
         if name not in (own, own + _VIDEO, own + _IMAGE):
             continue
         dataset = PreparedDataset.read(folder)
-        tasks: dict[str, Callable[[PreparedDataset], seqio.Task]] = {
-            own + _VIDEO: functools.partial(video_text_task, **windows),
-            own + _IMAGE: image_text_task,
-        }
+        windows = functools.partial(video_text_task, prefix_probability=prefix.probability, prefix_frames=prefix.frames)
+        tasks: dict[str, Callable[[PreparedDataset], seqio.Task]]
+        tasks = {own + _VIDEO: windows, own + _IMAGE: image_text_task}
         rates = _rates_by_name(dataset).get(name)
         if rates is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
@@ -17,6 +18,13 @@ PREFIX_PROBABILITY = 0.5
 PREFIX_FRAMES = 5
 
 Seed = tuple[tf.Tensor, tf.Tensor]
+
+
+class Prefix(NamedTuple):
+    """What of windows is given; see `fitting_prefix`."""
+
+    probability: float = PREFIX_PROBABILITY
+    frames: int | None = None
 
 
 def draw_lots(seed: Seed, counts: Sequence[int | tf.Tensor]) -> list[tf.Tensor]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from phenaki_jax.data.prepare.metadata import PreparedDataset, prepared_datasets
 from phenaki_jax.data.prepared import prepared_provider
 from phenaki_jax.data.published.catalog import CATALOG, IMAGE_TEXT, MIXTURES, VIDEO_TEXT, PublishedDataset, published
-from phenaki_jax.data.published.tasks import prefix_options, tfds_task
+from phenaki_jax.data.published.tasks import prefix_of, tfds_task
 from phenaki_jax.data.tensorflow_stack import seqio
 from phenaki_jax.errors import UserError
 
@@ -100,7 +100,7 @@ def _prepared_task(name: str, dataset: PublishedDataset, found: PreparedDataset)
             f"found {found.name} of {found.fps:g} frames per second in {found.folder}, expected {dataset.fps:g}: "
             f"prepare it again with --fps {dataset.fps:g}, or under another --name"
         )
-    return prepared_provider(name, found.folder.parents[1], **prefix_options(dataset))
+    return prepared_provider(name, found.folder.parents[1], prefix_of(dataset))
 
 
 def _prepared(data_dir: str | os.PathLike[str] | None) -> dict[str, PreparedDataset]:

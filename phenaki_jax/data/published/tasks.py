@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from phenaki_jax.data.published.catalog import PublishedDataset, TfdsLayout
 from phenaki_jax.data.published.records import TfdsExamples
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.data.windows import (
     OUTPUT_FEATURES,
-    PREFIX_PROBABILITY,
+    Prefix,
     Seed,
     draw_caption,
     draw_given,
@@ -41,11 +40,9 @@ def tfds_task(dataset: PublishedDataset, name: str, size: int) -> seqio.Task:
     )
 
 
-def prefix_options(dataset: PublishedDataset) -> dict[str, Any]:
-    """What of windows is given, as arguments of `windows.fitting_prefix`."""
-    if dataset.given is None:
-        return {"prefix_probability": PREFIX_PROBABILITY, "prefix_frames": None}
-    return {"prefix_probability": float(dataset.given > 0), "prefix_frames": dataset.given}
+def prefix_of(dataset: PublishedDataset) -> Prefix:
+    """What of a dataset's windows is given."""
+    return Prefix() if dataset.given is None else Prefix(float(dataset.given > 0), dataset.given)
 
 
 def _windows(
@@ -64,7 +61,7 @@ def _windows(
             f"found windows of {frames} frames, expected at most {layout.length}, those of a video of {dataset.name}: "
             "ask for fewer"
         )
-    probability, given = (0.0, 0) if dataset.images else fitting_prefix(frames, **prefix_options(dataset))
+    probability, given = (0.0, 0) if dataset.images else fitting_prefix(frames, *prefix_of(dataset))
     return _window(
         examples,
         layout=layout,
