@@ -28,12 +28,14 @@ class Convolution(nn.Module):
       window: its size along (height, width) or (time, height, width).
       strides: steps along the same axes; 1 where empty.
       dtype: type of the computation; parameters are float32.
+      padded: whether there is padding; without it, only windows that lie within the input count.
     """
 
     features: int
     window: tuple[int, ...]
     strides: tuple[int, ...] = ()
     dtype: DTypeLike = jnp.float32
+    padded: bool = True
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch *positions channels"]) -> Float[Array, "batch *outputs features"]:
@@ -43,7 +45,8 @@ class Convolution(nn.Module):
         kernel = parameter(self, "kernel", nn.initializers.he_normal(), axes, shape).astype(self.dtype)
         bias = parameter(self, "bias", nn.initializers.zeros, ("features",), (self.features,)).astype(self.dtype)
         inputs, strides = inputs.astype(self.dtype), self.strides or (1,) * len(self.window)
-        padding = [_padding(*sizes) for sizes in zip(inputs.shape[1:-1], self.window, strides, strict=True)]
+        sizes = zip(inputs.shape[1:-1], self.window, strides, strict=True)
+        padding = [_padding(*each) if self.padded else (0, 0) for each in sizes]
         if max(strides) > 1:
             inputs, kernel = _in_blocks(inputs, kernel, strides, padding)
             padding = [(0, 0)] * len(strides)
@@ -52,21 +55,29 @@ class Convolution(nn.Module):
         return jax.lax.conv_general_dilated(inputs, kernel, ones, padding, dimension_numbers=layout) + bias
 
 
-@functools.partial(jax.checkpoint, static_argnums=(1, 2))  # so that the backward pass keeps the inputs alone
 def max_pool(
-    inputs: Float[Array, "batch *positions channels"], window: tuple[int, ...], strides: tuple[int, ...]
+    inputs: Float[Array, "batch *positions channels"],
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    padded: bool = True,
 ) -> Float[Array, "batch *outputs channels"]:
-    """The maximum over windows of values that are not negative, as after a ReLU, padded as in `Convolution`.
+    """The maximum over windows of values that are not negative, as after a ReLU, padded or not as in `Convolution`.
 
     Axis by axis, as a maximum of slices: the gradient of `jax.lax.reduce_window` takes 20 to 30 times as long on CPU.
     Where several values are the largest, they share the gradient; torch gives all of it to one of them.
     """
+    # So that the backward pass keeps the inputs alone.
+    return jax.checkpoint(functools.partial(_maxima, window=window, strides=strides, padded=padded))(inputs)
+
+
+def _maxima(inputs: Array, window: tuple[int, ...], strides: tuple[int, ...], padded: bool) -> Array:
     for axis, (size, stride) in enumerate(zip(window, strides, strict=True), start=1):
-        padding = [(0, 0)] * inputs.ndim
-        padding[axis] = _padding(inputs.shape[axis], size, stride)
-        padded = jnp.pad(inputs, padding)
-        last = padded.shape[axis] - size + 1
-        slices = [jax.lax.slice_in_dim(padded, start, start + last, stride, axis) for start in range(size)]
+        if padded:
+            margins = [(0, 0)] * inputs.ndim
+            margins[axis] = _padding(inputs.shape[axis], size, stride)
+            inputs = jnp.pad(inputs, margins)
+        last = inputs.shape[axis] - size + 1
+        slices = [jax.lax.slice_in_dim(inputs, start, start + last, stride, axis) for start in range(size)]
         inputs = functools.reduce(jnp.maximum, slices)
     return inputs
 
@@ -87,10 +98,14 @@ def _in_blocks(
     convolution, one of an input with zeros in between, takes 100 times as long under XLA on CPU.
     """
     rows = list(zip(inputs.shape[1:-1], kernel.shape[:-2], strides, padding, strict=True))
-    behind = [(-(-size // stride) - 1 - -window // stride) * stride - size for size, window, stride, _ in rows]
-    margins = [(front, back - front) for (*_, (front, _)), back in zip(rows, behind, strict=True)]
+    margins = []
+    for size, window, stride, (front, back) in rows:
+        steps = (front + size + back - window) // stride
+        # As many blocks as the last window reaches into; no window sees what lies behind them.
+        margins.append((front, (steps - -window // stride) * stride - size - front, 0))
     kernel = jnp.pad(kernel, [*((0, -window % stride) for _, window, stride, _ in rows), (0, 0), (0, 0)])
-    return _blocks(jnp.pad(inputs, [(0, 0), *margins, (0, 0)]), 1, strides), _blocks(kernel, 0, strides)
+    inputs = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *margins, (0, 0, 0)])
+    return _blocks(inputs, 1, strides), _blocks(kernel, 0, strides)
 
 
 def _blocks(array: Array, first: int, strides: tuple[int, ...]) -> Array:

@@ -1,28 +1,33 @@
 """I3D, Inception-v1 inflated to clips (arXiv 1705.07750, figure 3), as it was trained on RGB clips of Kinetics-400.
 
 Each convolution is followed by a batch norm whose statistics are frozen, which makes it a scale and a shift of every
-channel. They are multiplied into the kernel and the bias when weights are imported (`weights.load_i3d`), so that a
+channel. They are multiplied into the kernel and the bias when weights are imported (`i3d_weights.load_i3d`), so that a
 layer is a convolution, a bias and a ReLU, which compilers make one pass over memory, and nothing else is computed,
 kept or differentiated in a training step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.features import resizing
 from phenaki_jax.features.convolution import Convolution, max_pool
-from phenaki_jax.layers.pixels import check_float
+from phenaki_jax.layers.module import apply
+from phenaki_jax.layers.pixels import check_float, check_video
 
 LOGITS = "Logits"
 CLASSES = 400
+SIZE = 224
+RESIZES = {"torch": resizing.like_torch, "tensorflow1": resizing.like_tensorflow1}
+"""How frames get to 224 x 224: as in TATS and cd-fvd, or as the first FVD (arXiv 1812.01717) has it."""
 
 
 class _Plain(NamedTuple):
@@ -153,6 +158,28 @@ class Mixed(nn.Module):
     def _convolve(self, name: str, window: int, inputs: Array) -> Array:
         convolution = Convolution(getattr(self.sizes, name), (window,) * 3, dtype=self.dtype, name=name)
         return jax.nn.relu(convolution(inputs))
+
+
+def fvd_features(
+    params: Mapping[str, Any], video: UInt8[Array, "batch frames height width 3"], resize: str = "torch"
+) -> Float[Array, "batch classes"]:
+    """The logits of `I3D` that FVD is computed of, with products of float32 that no device rounds.
+
+    Args:
+      params: as `i3d_weights.load_i3d` gives them.
+      video: RGB of any size, at least 9 frames. Whatever its sides are to each other, it is made square, not cropped.
+      resize: how frames get to 224 x 224, a name in `RESIZES`.
+
+    Raises:
+      UserError: the video is not uint8 or too short, or the way is unknown.
+    """
+    check_video("video", video)
+    if resize not in RESIZES:
+        raise UserError(f"found resize {resize!r} for I3D, expected one of {', '.join(RESIZES)}")
+    with jax.default_matmul_precision("highest"):
+        frames = RESIZES[resize](video, SIZE, SIZE) / 127.5 - 1.0
+        logits: Array = apply(I3D(), params, frames)[LOGITS]
+    return logits
 
 
 def _check_size(frames: int, height: int, width: int) -> None:

@@ -32,7 +32,7 @@ def lpips(
     through the network one after the other, so that nothing is kept for the gradient of one that has none.
 
     Args:
-      params: "vgg16" and "heads", as `weights.load_lpips` or `weights.random_lpips` gives them.
+      params: "vgg16" and "heads", as `lpips_weights.load_lpips` or `random_weights.random_lpips` gives them.
       first: RGB in [-1, 1].
       second: the same.
       dtype: type of the convolutions; distances are float32.

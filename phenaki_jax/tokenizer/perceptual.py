@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from phenaki_jax.errors import UserError, check_types
-from phenaki_jax.features import i3d, lpips, random_weights, weights
+from phenaki_jax.features import i3d, i3d_weights, lpips, lpips_weights, random_weights
 from phenaki_jax.layers.module import apply
 
 RANDOM = "random"
@@ -34,9 +34,9 @@ class PerceptualConfig:
     Attributes:
       image: weight of the image-perceptual term; 0 leaves it out.
       video: weight of the video-perceptual term; 0 leaves it out.
-      vgg16_file: VGG16 of torchvision, see `features.weights.load_lpips`.
+      vgg16_file: VGG16 of torchvision, see `features.lpips_weights.load_lpips`.
       lpips_file: linear heads of LPIPS v0.1 for VGG16.
-      i3d_file: I3D trained on Kinetics-400, see `features.weights.load_i3d`.
+      i3d_file: I3D trained on Kinetics-400, see `features.i3d_weights.load_i3d`.
       video_layers: names of the I3D layers whose outputs are compared.
 
     Raises:
@@ -77,13 +77,13 @@ def load_networks(config: PerceptualConfig) -> dict[str, Any]:
         networks["lpips"] = (
             random_weights.random_lpips(seed=0)
             if config.vgg16_file == RANDOM
-            else weights.load_lpips(config.vgg16_file, config.lpips_file, setting="PerceptualConfig.image")
+            else lpips_weights.load_lpips(config.vgg16_file, config.lpips_file, setting="PerceptualConfig.image")
         )
     if config.video:
         networks["i3d"] = (
             random_weights.random_i3d(seed=0)
             if config.i3d_file == RANDOM
-            else weights.load_i3d(config.i3d_file, setting="PerceptualConfig.video")
+            else i3d_weights.load_i3d(config.i3d_file, setting="PerceptualConfig.video")
         )
     return networks
 

@@ -12,25 +12,32 @@ from phenaki_jax.layers.module import apply
 CASES = [((5, 8, 7), (7, 7, 7), (2, 2, 2)), ((1, 6, 9), (3, 2, 4), (2, 3, 1)), ((4, 3, 2), (1, 3, 3), (1, 2, 5))]
 
 
-@pytest.mark.parametrize(("size", "window", "strides"), CASES)
-def test_strides_skip_positions(size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]) -> None:
+CASES_WITHOUT_PADDING = [((9, 8, 7), (7, 1, 3), (2, 4, 1)), ((5, 7, 8), (3, 3, 3), (2, 2, 2))]
+ALL_CASES = [*((*case, True) for case in CASES), *((*case, False) for case in CASES_WITHOUT_PADDING)]
+
+
+@pytest.mark.parametrize(("size", "window", "strides", "padded"), ALL_CASES)
+def test_strides_skip_positions(
+    size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padded: bool
+) -> None:
     rng = np.random.default_rng(0)
     inputs = jnp.asarray(rng.standard_normal((2, *size, 3), np.float32))
     kernel = jnp.asarray(rng.standard_normal((*window, 3, 4), np.float32))
     bias = jnp.asarray(rng.standard_normal(4, np.float32))
-    found = apply(Convolution(4, window, strides), {"kernel": kernel, "bias": bias}, inputs)
-    layout = ("NDHWC", "DHWIO", "NDHWC")
-    expected = jax.lax.conv_general_dilated(inputs, kernel, strides, "SAME", dimension_numbers=layout) + bias
+    found = apply(Convolution(4, window, strides, padded=padded), {"kernel": kernel, "bias": bias}, inputs)
+    layout, padding = ("NDHWC", "DHWIO", "NDHWC"), "SAME" if padded else "VALID"
+    expected = jax.lax.conv_general_dilated(inputs, kernel, strides, padding, dimension_numbers=layout) + bias
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "window", "strides"), CASES)
+@pytest.mark.parametrize(("size", "window", "strides", "padded"), ALL_CASES)
 def test_the_maximum_is_that_of_the_window(
-    size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
+    size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padded: bool
 ) -> None:
     inputs = jnp.asarray(np.random.default_rng(0).random((2, *size, 3), np.float32))
-    expected = jax.lax.reduce_window(inputs, 0.0, jax.lax.max, (1, *window, 1), (1, *strides, 1), "SAME")
-    np.testing.assert_array_equal(max_pool(inputs, window, strides), expected)
+    padding = "SAME" if padded else "VALID"
+    expected = jax.lax.reduce_window(inputs, 0.0, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding)
+    np.testing.assert_array_equal(max_pool(inputs, window, strides, padded), expected)
 
 
 def test_the_maximum_alone_has_a_gradient() -> None:

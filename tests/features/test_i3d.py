@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.features import testing
-from phenaki_jax.features.i3d import ENDPOINTS, I3D, LOGITS
+from phenaki_jax.features.i3d import ENDPOINTS, I3D, LOGITS, fvd_features
 from phenaki_jax.layers.module import apply
 
 
@@ -32,6 +33,30 @@ def test_all_layers_and_logits_are_torchs(i3d: dict[str, Any], is_torchs: Callab
     )
     assert found[LOGITS].shape == (1, 400)
     is_torchs("i3d.npz", "all", found)
+
+
+def test_videos_of_bytes_are_resized_for_fvd(i3d: dict[str, Any]) -> None:
+    """Frames become square whatever they were, -1 is black and 1 white, and products are of whole float32."""
+    seen = {}
+
+    def shown(self: I3D, video: jax.Array, endpoints: tuple[str, ...] = (LOGITS,)) -> dict[str, jax.Array]:
+        seen["video"], seen["endpoints"] = video, endpoints
+        seen["precision"] = jax.config.jax_default_matmul_precision
+        return {LOGITS: jnp.zeros((len(video), 400))}
+
+    video = jnp.zeros((2, 9, 30, 60, 3), jnp.uint8).at[:, :, :, 30:].set(255)
+    for resize in ("torch", "tensorflow1"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(I3D, "__call__", shown)
+            assert fvd_features(i3d, video, resize).shape == (2, 400)
+        assert (seen["endpoints"], seen["precision"]) == ((LOGITS,), "highest")
+        assert seen["video"].shape == (2, 9, 224, 224, 3)
+        np.testing.assert_allclose(seen["video"][1, 8, 100, [0, 223], 2], [-1, 1], atol=1e-6)
+
+
+def test_an_unknown_way_of_resizing_is_refused(i3d: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="found resize 'clean' for I3D, expected one of torch, tensorflow1"):
+        fvd_features(i3d, jnp.zeros((1, 9, 30, 30, 3), jnp.uint8), "clean")
 
 
 def test_sizes_are_divided_by_strides_and_rounded_up(i3d: dict[str, Any]) -> None:

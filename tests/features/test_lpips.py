@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 from phenaki_jax.features import testing
 from phenaki_jax.features.lpips import lpips
+from phenaki_jax.features.lpips_weights import head_params
 from phenaki_jax.features.random_weights import random_lpips
-from phenaki_jax.features.weights import head_params
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SHAPE = (3, 16, 16, 3)
