@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train what a gin run file describes",
     "compile": "tell what a training would cost on a TPU pod that is not there",
     "precompute": "compute tokens and text embeddings of a mixture once",
+    "evaluate": "measure a model by a published protocol",
     "export": "make a model for use from a training's checkpoint",
     "generate": "draw videos from prompts or a story",
     "reconstruct": "show what a tokenizer keeps of a video",

@@ -96,8 +96,8 @@ def shapes_answers(
     batch, frames, height, width, _ = clips.shape
     if frames != FRAMES or height != width or height % SIZE:
         raise UserError(
-            f"found clips of {frames} frames of {height} x {width} pixels for the classifier of moving_shapes, expected "
-            f"{FRAMES} frames of {SIZE} x {SIZE} or a multiple of it"
+            f"found clips of {frames} frames of {height} x {width} pixels for the classifier of moving_shapes, "
+            f"expected {FRAMES} frames of {SIZE} x {SIZE} or a multiple of it"
         )
     scale = height // SIZE
     blocks = clips.astype(jnp.float32).reshape(batch, frames, SIZE, scale, SIZE, scale, 3)
