@@ -38,7 +38,7 @@ from phenaki_jax.evaluation.shapes_classifier import (
 )
 from phenaki_jax.layers.module import apply
 
-_BATCH = 64
+_BATCH = 32
 _LEARNING_RATE = 2e-3
 _SEGMENTS = 3
 _TRAIN_SEED, _TEST_SEED, _INITIAL_SEED = 11, 12, 13
@@ -145,7 +145,7 @@ def accuracies(params: Any, clips: np.ndarray, labels: Labels, *, disturb: bool)
 def main() -> None:
     """Trains, and prints accuracies as one line of JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--scenes", type=int, default=5000, help="of training, of 3 clips each")
+    parser.add_argument("--scenes", type=int, default=4000, help="of training, of 3 clips each")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--test_scenes", type=int, default=1000)
     parser.add_argument("--write", action="store_true", help=f"write {Path(WEIGHTS).name}")

@@ -75,6 +75,6 @@ class OrderedClips:
         windows = f", {counted(protocol.windows, 'window')} of each" if protocol.windows else ""
         return UserError(
             f"found {counted(self._place, 'clip')} in the {self._split} split of {protocol.task}{windows}, "
-            f"expected {protocol.folds * protocol.examples} for {protocol.name}: ask for fewer with --examples (and --real), "
-            "which the number's name then tells, or complete the dataset"
+            f"expected {protocol.folds * protocol.examples} for {protocol.name}: ask for fewer with --examples and "
+            "--real, which the number's name then tells, or complete the dataset"
         )

@@ -91,6 +91,7 @@ class Protocol:
       real: clips that the videos of each fold are compared with; 0 for the examples of the first fold.
       real_split: of these; empty for `split`.
       judged_size: pixels along a side that clips and videos are brought to before they are compared; 0 for `size`.
+      dataset: what to do where the task's dataset is not there.
       reported: for comparison.
 
     Raises:
@@ -113,6 +114,7 @@ class Protocol:
     real: int = 0
     real_split: str = ""
     judged_size: int = 0
+    dataset: str = ""
     reported: tuple[Reported, ...] = ()
 
     def __post_init__(self) -> None:
@@ -164,6 +166,7 @@ class Protocol:
 
 _PHENAKI = "Phenaki, arXiv 2210.02399"
 _MAGVIT = "MAGVIT, arXiv 2212.05199, table 11"
+_PREPARED = "make it of its videos with phenaki prepare --name {} --size 128"
 
 _BAIR = Protocol(
     name="bair",
@@ -177,6 +180,7 @@ _BAIR = Protocol(
     samples=100,
     stored_frames=30,
     windows=1,
+    dataset="get it with tfds build bair_robot_pushing_small",
     measures=("fvd", "kvd"),
     reported=(
         Reported("fvd", 97.0, "Phenaki", _PHENAKI),
@@ -228,6 +232,7 @@ PROTOCOLS = {
             judged_size=64,
             examples=50_000,
             folds=4,
+            dataset=_PREPARED.format("kinetics600"),
             measures=("fvd", "kvd"),
             reported=(
                 Reported("fvd", 36.4, "Phenaki", _PHENAKI, "drawn at 64 pixels"),
@@ -243,6 +248,7 @@ PROTOCOLS = {
             size=128,
             examples=10_000,
             folds=4,
+            dataset="get it with tfds build ucf101, or " + _PREPARED.format("ucf101"),
             measures=("fvd", "kvd"),
             reported=(
                 Reported("fvd", 250.0, "Phenaki", "the authors' reply, OpenReview vOEXS39nOF"),
@@ -257,6 +263,7 @@ PROTOCOLS = {
             frames=11,
             size=128,
             examples=10_000,
+            dataset=_PREPARED.format("kinetics400"),
             measures=("fid", "fvd", "clipsim"),
             reported=(
                 Reported("fid", 37.74, "Phenaki, zero-shot, 0.9 B", _PHENAKI, "its FID-image"),
@@ -271,6 +278,7 @@ PROTOCOLS = {
             frames=11,
             size=128,
             examples=10_000,
+            dataset=_PREPARED.format("moments_in_time"),
             measures=("psnr", "ssim", "lpips", "fid", "fvd"),
             reported=(
                 Reported("fid", 4.5, "C-ViViT", _PHENAKI),
