@@ -195,7 +195,8 @@ def _compare_clip() -> dict[str, float]:
             inputs = {"images": pixels, "texts": random_clip_tokens(config, texts=2 + shape[1] // 100)}
             for (kind, (tower, of_tower)), oracle in zip(towers.items(), networks, strict=True):
                 network = functools.partial(_embeddings, kind, tower)
-                figures |= _errors(name, network, of_tower, oracle, inputs[kind], gradient=False)
+                title = f"{name}.of_{shape[1]}x{shape[2]}"
+                figures |= _errors(title, network, of_tower, oracle, inputs[kind], gradient=False)
     return figures
 
 

@@ -1,8 +1,10 @@
-"""What the README gives to copy works as it stands."""
+"""What the README and the page on data give to copy works as it stands."""
 
 import importlib
 import pathlib
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -12,10 +14,13 @@ import pytest
 
 from phenaki_jax.data.feed import Feed, make_feed
 from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
+from phenaki_jax.inference.video_reader import open_video
 from phenaki_jax.training import loop, train
 from phenaki_jax.training.sharding import MeshConfig
+from tests.data.prepare.files import make_image, make_video
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
 TEXT_LENGTH = 40
 # By split, the captions of its clips; the last is longer than a text.
 CAPTIONS = {
@@ -25,8 +30,9 @@ CAPTIONS = {
 
 
 def _code_that_begins_with(first_line: str) -> str:
-    """The one block of code of the README with this first line."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    """The one block of code of the pages with this first line."""
+    text = "".join(page.read_text() for page in PAGES)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     [found] = [block for block in blocks if block.startswith(f"{first_line}\n")]
     return found
 
@@ -114,3 +120,45 @@ def test_a_run_file_of_ones_own_registers_and_names_the_task(data_dir: pathlib.P
     gin.clear_config()
     assert (data.mixture, data.eval_mixture) == ("my_clips", "my_clips")
     assert _feed(data.data_dir, "train").batch_spec["video"].shape == (4, 11, 32, 32, 3)
+
+
+def _commands_of(section: str) -> list[list[str]]:
+    """The commands of a section of the README, as a shell would split them."""
+    text = (ROOT / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+    lines = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE)).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines]
+
+
+# What makes the README's trainings as small as a test must be.
+SMALL = ("--gin_file", str(ROOT / "gin_configs" / "shrink.gin"))
+DATA = (
+    "--gin.MIXTURE='my_videos'",
+    "--gin.EVAL_MIXTURE='my_videos_video_text'",
+    "--gin.FRAME_SIZE=64",
+    "--gin.PATCH=16",
+)
+STEPS = ("--gin.STEPS=4", "--gin.WARMUP_STEPS=1", "--gin.BATCH_SIZE=4", "--gin.loop.Schedule.eval_every=4")
+
+
+@pytest.mark.slow
+def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands as they stand, but for settings that make the trainings small."""
+    commands = _commands_of("Your own videos")
+    assert [words[:2] for words in commands] == [
+        ["phenaki", name] for name in ("prepare", "train", "train", "export", "generate")
+    ]
+    (tmp_path / "my_videos").mkdir()
+    for index in range(6):
+        make_video(tmp_path / "my_videos" / f"{index}.mp4", seconds=9, filters=f"hue=h={60 * index}")
+        (tmp_path / "my_videos" / f"{index}.txt").write_text(f"a caption of video {index}")
+    make_image(tmp_path / "my_videos" / "picture.png")
+    (tmp_path / "my_videos" / "picture.txt").write_text("a caption of a picture")
+    monkeypatch.chdir(tmp_path)
+    for _, *words in commands:
+        if words[0] == "train":
+            words += [*SMALL, *DATA, *STEPS]
+        subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True)
+    with open_video(tmp_path / "mine.mp4") as video:
+        assert len(list(video.frames)) == 7

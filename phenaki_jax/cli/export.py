@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = (
-        "Writes model.json and safetensors files from a checkpoint: of a transformer's training the whole model, of a "
-        "tokenizer's\ntraining the tokenizer alone."
+        "Writes model.json, safetensors files, a model card and StableHLO programs from a checkpoint: of a\n"
+        "transformer's training the whole model, of a tokenizer's training the tokenizer alone."
     )
     parser.epilog = "example:\n  phenaki export --workdir runs/transformer --out model"
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the training's folder")
@@ -34,13 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--t5_checkpoint", metavar="PATH", help="of a frozen T5, where it is no longer where the training read it"
     )
     parser.add_argument("--t5_vocabulary", metavar="FILE", help="the same of its vocabulary")
+    parser.add_argument(
+        "--no_stablehlo", action="store_true", help="leave out the programs that run with jax alone, see docs/export.md"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; returns 0."""
     moved = {"checkpoint": args.t5_checkpoint, "vocabulary": args.t5_vocabulary}
     text_files = {name: path for name, path in moved.items() if path}
-    step, averaged = export_checkpoint(args.workdir, args.out, args.step, average=args.ema, text_files=text_files)
+    step, averaged = export_checkpoint(
+        args.workdir, args.out, args.step, average=args.ema, text_files=text_files, stablehlo=not args.no_stablehlo
+    )
     which = "averages over the steps" if averaged else "as the last step left them"
     print(f"exported step {step} of {args.workdir} to {args.out}; parameters: {which}")
     return 0
@@ -53,6 +58,7 @@ def export_checkpoint(
     *,
     average: bool | None = None,
     text_files: Mapping[str, str] | None = None,
+    stablehlo: bool = False,
 ) -> tuple[int, bool]:
     """Exports a training's checkpoint of this step, or its last one.
 
@@ -62,6 +68,7 @@ def export_checkpoint(
       step: of the checkpoint; None for the last one.
       average: whether averages over the steps stand in for the parameters; None for where the training made them.
       text_files: "checkpoint" and "vocabulary" of a frozen T5, where they are not where the training read them.
+      stablehlo: whether to write programs that jax alone runs, too.
 
     Returns:
       The step, and whether averages stand in for the parameters.
@@ -70,7 +77,8 @@ def export_checkpoint(
       UserError: there is no such checkpoint, it is damaged or without the averages, or the folder cannot be written.
     """
     from phenaki_jax.inference.decoding import SamplingConfig
-    from phenaki_jax.inference.export import check_export_folder, config_from_plain, export_model, usual_metadata
+    from phenaki_jax.inference.export import check_export_folder, export_model
+    from phenaki_jax.inference.model_file import config_from_plain, usual_metadata
     from phenaki_jax.inference.parameters import parameter_shapes
     from phenaki_jax.inference.plain_data import from_plain
     from phenaki_jax.inference.window import PhenakiConfig
@@ -99,11 +107,20 @@ def export_checkpoint(
         everything["text"], vocabulary = _read_t5(config.text, files, description["text_encoder"], checkpoint)
     params = {name: everything[name] for name in parameter_shapes(config)}
     rest = {name: value for name, value in description.items() if name not in (*models, "sampling")}
-    known = {"trained_on": {"workdir": str(workdir), "step": step, **rest, "averaged": averaged}}
+    trained_on = {"workdir": str(workdir), "step": step, **rest, "averaged": averaged}
+    known = {"trained_on": trained_on | _evaluation(Path(workdir), step)}
     if "sampling" in description:
         known["sampling"] = from_plain(SamplingConfig, description["sampling"], f"{checkpoint}, sampling")
-    export_model(out, config, params, usual_metadata(config, **known), vocabulary)
+    export_model(out, config, params, usual_metadata(config, **known), vocabulary, stablehlo=stablehlo)
     return step, averaged
+
+
+def _evaluation(workdir: Path, step: int) -> dict[str, Any]:
+    """The metrics of the last evaluation up to a step; nothing where there was none."""
+    from phenaki_jax.training.log import read_metrics
+
+    made = [entry for entry in read_metrics(workdir) if entry["kind"] == "eval" and entry["step"] <= step]
+    return {"evaluation": {name: value for name, value in made[-1].items() if name != "kind"}} if made else {}
 
 
 def _read_t5(config: T5Config, files: Mapping[str, str], fingerprint: str, checkpoint: Path) -> tuple[Any, str]:

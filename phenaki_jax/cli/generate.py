@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from phenaki_jax.inference import Phenaki, Story
+    from phenaki_jax.inference.video_files import VideoWriter
+    from phenaki_jax.inference.video_metadata import Making
+
+PREVIEW_FRAMES = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.description = "Draws a video for each prompt, or a story of changing prompts, with an exported model."
+    parser.description = (
+        "Draws a video for each prompt, or a story of changing prompts, with an exported model. The file tells how it\n"
+        "was made, see phenaki inspect."
+    )
     parser.epilog = (
         "examples:\n"
         '  phenaki generate --model model --prompt "a red circle moves right" --out circle.mp4\n'
@@ -66,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--growing", action="store_true", help="an .mp4 that can be played while it is drawn, and stays if interrupted"
     )
+    parser.add_argument(
+        "--preview", metavar="FILE.png", help=f"also write {PREVIEW_FRAMES} of its frames side by side as a picture"
+    )
     parser.add_argument("--json", action="store_true", help="print what was written as one line of JSON")
 
 
@@ -77,7 +87,11 @@ def run(args: argparse.Namespace) -> int:
     from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps
     from phenaki_jax.inference.video_reader import read_video
 
-    paths = [check_output(path, OUTPUT_SUFFIXES) for path in _paths(Path(args.out), len(args.prompt or [args.story]))]
+    count = len(args.prompt or [args.story])
+    paths = [check_output(path, OUTPUT_SUFFIXES) for path in _paths(Path(args.out), count)]
+    previews = [check_output(path, (".png",)) for path in _paths(Path(args.preview), count)] if args.preview else []
+    if same := set(paths) & set(previews):
+        raise UserError(f"found {same.pop()} as --out and as --preview, expected two files; change one of the names")
     if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
     if args.fps is not None:
@@ -98,19 +112,63 @@ def run(args: argparse.Namespace) -> int:
     start = _start(model, None if given is None else _at_rate(given, given_fps, fps), len(stories))
     told = tell_stories(model, stories, start)
     plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
+    total = (0 if start is None else start.shape[1]) + sum(window.new for window in plan)
+    makings = _makings(args, model, stories)
     with contextlib.ExitStack() as files:
-        writers = [files.enter_context(VideoWriter(path, fps, growing=args.growing)) for path in paths]
-        shown = 0
-        for frames in _with_start(start, _progress(told, len(plan))):
-            shown += frames.shape[1]
-            for writer, video in zip(writers, frames, strict=True):
-                writer.append(video)
-    _report(args, model, stories, paths, shown, fps)
+        writers, strips = (
+            [
+                files.enter_context(VideoWriter(path, fps, growing=growing, making=made))
+                for path, made in zip(names, makings, strict=False)
+            ]
+            for names, growing in ((paths, args.growing), (previews, False))
+        )
+        _write(_with_start(start, _progress(told, len(plan))), writers, strips, preview_frames(total))
+    _report(args, model, stories, paths, previews, total, fps)
     return 0
+
+
+def _write(told: Any, writers: list[VideoWriter], strips: list[VideoWriter], previewed: list[int]) -> None:
+    """Writes all frames to the writers, and the previewed ones to the strips, as they come."""
+    shown = 0
+    for videos in told:
+        seen = [frame - shown for frame in previewed if 0 <= frame - shown < videos.shape[1]]
+        shown += videos.shape[1]
+        for writer, video in zip(writers, videos, strict=True):
+            writer.append(video)
+        for strip, video in zip(strips, videos, strict=False):
+            strip.append(video[seen])
 
 
 def _paths(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{index + 1}{out.suffix}") for index in range(count)]
+
+
+def preview_frames(total: int) -> list[int]:
+    """Which frames of a video are shown in a preview: as evenly spread as can be, the first and the last among them."""
+    count = min(total, PREVIEW_FRAMES)
+    return [round(index * (total - 1) / max(1, count - 1)) for index in range(count)]
+
+
+def _makings(args: argparse.Namespace, model: Phenaki, stories: list[Story]) -> list[Making]:
+    """What each file tells of how it was made."""
+    from phenaki_jax import __version__
+    from phenaki_jax.inference.model_file import fingerprint_of_model
+    from phenaki_jax.inference.video_metadata import Making
+
+    sampling = dataclasses.asdict(stories[0].sampling(model.metadata.sampling))
+    fingerprint, source = fingerprint_of_model(args.model), args.image or args.video
+    return [
+        Making(
+            prompts=tuple(scene.prompt for scene in story.scenes),
+            seed=story.seed,
+            model=Path(args.model).absolute().name,
+            fingerprint=fingerprint,
+            sampling=sampling | ({"negative_prompt": story.negative_prompt} if story.negative_prompt else {}),
+            phenaki_jax=__version__,
+            begins_with=Path(source).name if source else "",
+        )
+        for story in stories
+    ]
 
 
 def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[Story]:
@@ -166,7 +224,13 @@ def _with_start(start: np.ndarray | None, told: Any) -> Any:
 
 
 def _report(
-    args: argparse.Namespace, model: Phenaki, stories: list[Story], paths: list[Path], frames: int, fps: float
+    args: argparse.Namespace,
+    model: Phenaki,
+    stories: list[Story],
+    paths: list[Path],
+    previews: list[Path],
+    frames: int,
+    fps: float,
 ) -> None:
     if not args.json:
         print("\n".join(f"{path}: {frames} frames at {fps:g} per second" for path in paths))
@@ -175,5 +239,7 @@ def _report(
         {"file": str(path), "prompts": [scene.prompt for scene in story.scenes], "seed": story.seed}
         for path, story in zip(paths, stories, strict=True)
     ]
+    for entry, preview in zip(written, previews, strict=False):
+        entry["preview"] = str(preview)
     sampling = dataclasses.asdict(stories[0].sampling(model.metadata.sampling))
     print(json.dumps({"written": written, "frames": frames, "fps": fps, "sampling": sampling, "model": args.model}))

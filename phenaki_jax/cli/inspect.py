@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from phenaki_jax.cli.phenaki_pytorch import SUFFIXES, describe_state_dict
 from phenaki_jax.errors import UserError, reason_of
 
 GRID_EXAMPLES = 8
@@ -17,17 +18,19 @@ GRID_EXAMPLES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.description = "Prints shapes, counts and configuration."
+    parser.description = "Prints shapes, counts and configuration, or how a video was made."
     parser.epilog = (
         "examples:\n"
         "  phenaki inspect model\n"
         "  phenaki inspect runs/tokenizer --json\n"
-        "  phenaki inspect data/moving_shapes/video_32/1.0.0 --out grid.png"
+        "  phenaki inspect data/moving_shapes/video_32/1.0.0 --out grid.png\n"
+        "  phenaki inspect story.mp4"
     )
     parser.add_argument(
         "path",
-        metavar="DIR",
-        help="an exported model, a training's workdir or checkpoint, precomputed data, or a TFDS dataset's folder",
+        metavar="PATH",
+        help="an exported model, a training's workdir or checkpoint, precomputed data, a TFDS dataset's folder, a "
+        "video, or a state dict of phenaki-pytorch",
     )
     parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
     parser.add_argument(
@@ -47,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"found --out and {folder}, which is no dataset: pictures are made of datasets alone")
     if is_dataset:
         found = _dataset(folder)
+    elif folder.is_file() and folder.suffix in SUFFIXES:
+        found = describe_state_dict(folder)
+    elif folder.is_file():
+        found = _video(folder)
     elif (folder / "model.json").is_file():
         found = _exported(folder)
     elif (folder / "precomputed.json").is_file():
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"{folder}: found none of model.json, checkpoints, precomputed.json and dataset_info.json, expected the "
             "folder of an exported model, a training, one of its checkpoints, precomputed data, or a version of a TFDS "
-            "dataset"
+            "dataset; or a video's file"
         )
     if args.out is not None:
         _write_grid(folder, Path(args.out))
@@ -69,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _exported(folder: Path) -> dict[str, Any]:
-    from phenaki_jax.inference.export import load_exported, tokenizer_config
+    from phenaki_jax.inference.export import load_exported
+    from phenaki_jax.inference.model_file import tokenizer_config
 
     config, params, metadata, _ = load_exported(folder)
     tokenizer = tokenizer_config(config)
@@ -86,6 +94,19 @@ def _exported(folder: Path) -> dict[str, Any]:
     }
 
 
+def _video(file: Path) -> dict[str, Any]:
+    from phenaki_jax.inference.video_metadata import read_making
+    from phenaki_jax.inference.video_reader import open_video
+
+    frames, shape = 0, (0, 0)
+    with open_video(file) as video:
+        for frame in video.frames:
+            frames, shape = frames + 1, frame.shape[:2]
+        rate = {} if video.fps is None else {"fps": video.fps}
+    making = read_making(file) or "the file does not tell"
+    return {"kind": "video", "frames": frames, "height": shape[0], "width": shape[1], **rate, "making": making}
+
+
 def _precomputed(folder: Path) -> dict[str, Any]:
     from phenaki_jax.data.precomputed_metadata import Precomputed
 
@@ -96,7 +117,7 @@ def _precomputed(folder: Path) -> dict[str, Any]:
 
 
 def _checkpoint(workdir: Path, step: int | None) -> dict[str, Any]:
-    from phenaki_jax.inference.export import config_from_plain, tokenizer_config
+    from phenaki_jax.inference.model_file import config_from_plain, tokenizer_config
     from phenaki_jax.training import checkpoints
 
     step = int(checkpoints.latest_checkpoint(workdir, step).name)

@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
     "train": "train what a gin run file describes",
     "compile": "tell what a training would cost on a TPU pod that is not there",
+    "prepare": "make a dataset of your own videos and images",
     "precompute": "compute tokens and text embeddings of a mixture once",
     "evaluate": "measure a model by a published protocol",
     "export": "make a model for use from a training's checkpoint",
@@ -32,6 +33,8 @@ COMMANDS = {
     "inspect": "tell what a checkpoint, an exported model or a dataset holds",
 }
 
+# What the extra `train` installs.
+_OF_TRAINING = ("clu", "gin", "matplotlib", "optax", "orbax", "seqio", "tensorflow", "tensorflow_datasets")
 _TUNABLES = "GLIBC_TUNABLES"
 _AS_MODULE = (["-m", "phenaki_jax.cli.main"], ["-m", "phenaki_jax.train"])
 
@@ -65,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(" ".join(str(stopped).split()), stopped.exit_code)
     except KeyboardInterrupt as interrupt:
         return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _OF_TRAINING:
+            raise
+        told = f"{error.name} is not installed, which this command needs: install phenaki_jax with all it depends on"
+        return _tell(f"error: {told}", UserError.exit_code)
     except (UserError, OSError) as error:
         return _tell(f"error: {' '.join(str(error).split())}", _code_of(error))
 

@@ -215,7 +215,7 @@ def make_feed(
     """A feed of one mixture for all devices that its batches are divided over.
 
     Args:
-      mixture: name of a registered mixture or task, or one made by `phenaki_jax.data.tasks`.
+      mixture: name of a registered mixture or task or of a prepared dataset in `data_dir`, or a task or mixture itself.
       split: "train" or "test".
       batch_size: examples per batch over all processes.
       frames: frames per video; images are padded to it.
@@ -237,7 +237,7 @@ def make_feed(
     Raises:
       UserError: the mixture, the split, the converter or the dataset is not there, or the batch cannot be divided.
     """
-    provider = provider_of(mixture)
+    provider = provider_of(mixture, data_dir)
     settings = FeedSettings(
         provider.name,
         split,

@@ -6,13 +6,20 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from phenaki_jax.data.prepared import prepared_names, prepared_provider
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio
 from phenaki_jax.errors import UserError
 
 
-def provider_of(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | seqio.Task:
-    """The mixture or task of a name.
+def provider_of(
+    mixture: str | seqio.Mixture | seqio.Task, data_dir: str | os.PathLike[str] | None = None
+) -> seqio.Mixture | seqio.Task:
+    """The mixture or task of a name: one that seqio knows, or one of a prepared dataset.
+
+    Args:
+      mixture: its name, or itself.
+      data_dir: the folder in which prepared datasets are looked for, see `data.prepared`.
 
     Raises:
       UserError: there is none.
@@ -21,21 +28,25 @@ def provider_of(mixture: str | seqio.Mixture | seqio.Task) -> seqio.Mixture | se
         return mixture
     register()
     known = sorted({*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()})
-    if mixture not in known:
-        raise UserError(
-            f"found mixture {mixture!r}, expected one of {', '.join(known)}; "
-            "one of your own is known once the module that registers it is imported"
-        )
-    return seqio.get_mixture_or_task(mixture)
+    if mixture in known:
+        return seqio.get_mixture_or_task(mixture)
+    if data_dir is not None and (prepared := prepared_provider(mixture, data_dir)) is not None:
+        return prepared
+    there = prepared_names(data_dir) if data_dir is not None else []
+    in_folder = f"; of datasets prepared in {data_dir}: {', '.join(there) or 'none'}" if data_dir is not None else ""
+    raise UserError(
+        f"found mixture {mixture!r}, expected one of {', '.join(known)}{in_folder}; one of your own is known once it "
+        "is made with phenaki prepare, or the module that registers it is imported"
+    )
 
 
-def rates_of(mixture: str) -> dict[seqio.Task, float]:
-    """The tasks of a mixture with their rates, or a task alone.
+def rates_of(mixture: str, data_dir: str | os.PathLike[str] | None = None) -> dict[seqio.Task, float]:
+    """The tasks of a mixture with their rates, or a task alone; the arguments are those of `provider_of`.
 
     Raises:
       UserError: there is none of this name.
     """
-    provider = provider_of(mixture)
+    provider = provider_of(mixture, data_dir)
     if isinstance(provider, seqio.Task):
         return {provider: 1.0}
     return {task: float(provider.get_rate(task)) for task in provider.tasks}

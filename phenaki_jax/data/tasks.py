@@ -25,21 +25,26 @@ from phenaki_jax.data.moving_shapes import examples, world
 from phenaki_jax.data.moving_shapes.builder import SIZES, MovingShapes, feature_shapes
 from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
 from phenaki_jax.data.tensorflow_stack import seqio, tf
+from phenaki_jax.data.windows import (
+    OUTPUT_FEATURES,
+    PREFIX_FRAMES,
+    PREFIX_PROBABILITY,
+    VIDEO_RATE,
+    Seed,
+    check_prefix_probability,
+    check_shards,
+    choose,
+    decode_window,
+    draw_given,
+    draw_lots,
+)
 from phenaki_jax.errors import UserError
 
-OUTPUT_FEATURES = {
-    "video": seqio.ContinuousFeature(dtype=tf.uint8, rank=4),
-    "text": seqio.Feature(vocabulary=seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0),
-    "prefix_frames": seqio.ContinuousFeature(dtype=tf.int32, rank=1),
-}
-VIDEO_RATE = 0.8
 # Of the tasks of any length: frames from one length to the next, as many as those of a later token of the models.
 LENGTH_STEP = 2
 
 # A colour changes over the first frames of its segment; a window that begins later than this shows too little of it.
 LATEST_COLOR_CHANGE_OFFSET = 2
-
-_Seed = tuple[tf.Tensor, tf.Tensor]
 
 
 class EncodedExamples(EncodedRecords):
@@ -70,17 +75,16 @@ class EncodedExamples(EncodedRecords):
                 f'python -c "from phenaki_jax.data.moving_shapes.builder import prepare; '
                 f"prepare('{data_dir}', size={size})\""
             )
-        expected = int(files[0].rpartition("-of-")[2])
-        if len(files) != expected:
-            raise UserError(
-                f"found {len(files)} of {expected} {split} files in {folder}, expected all of them: copy the rest, or "
-                "delete the folder and make the dataset again"
-            )
+        check_shards(files, split, folder, "delete the folder and make the dataset again")
         return files
 
 
 def video_text_task(
-    size: int = 32, *, prefix_probability: float = 0.5, prefix_frames: int = 5, length_step: int | None = None
+    size: int = 32,
+    *,
+    prefix_probability: float = PREFIX_PROBABILITY,
+    prefix_frames: int = PREFIX_FRAMES,
+    length_step: int | None = None,
 ) -> seqio.Task:
     """Windows of clips with a caption of their new frames, all of which are of one segment.
 
@@ -119,8 +123,8 @@ def joint_mixture(
     size: int = 32,
     *,
     video_rate: float = VIDEO_RATE,
-    prefix_probability: float = 0.5,
-    prefix_frames: int = 5,
+    prefix_probability: float = PREFIX_PROBABILITY,
+    prefix_frames: int = PREFIX_FRAMES,
     length_step: int | None = None,
 ) -> seqio.Mixture:
     """Video-text and image-text examples; the arguments are those of `video_text_task`.
@@ -190,7 +194,7 @@ def _windows_of_clips(
 @tf.autograph.experimental.do_not_convert
 def _window_of_clip(
     example: dict[str, tf.Tensor],
-    seed: _Seed,
+    seed: Seed,
     *,
     size: int,
     prefix_probability: float,
@@ -199,14 +203,13 @@ def _window_of_clip(
 ) -> dict[str, tf.Tensor]:
     clip = _parse(example["record"], kind="video")
     places, wordings = examples.VIDEO_SEGMENTS * world.SEGMENT_FRAMES, clip["captions"].shape[1]
-    prefix_lots, place_lots, offset_lots, wording_lots, length_lots = _draw_lots(
+    prefix_lots, place_lots, offset_lots, wording_lots, length_lots = draw_lots(
         seed, [1, places, world.SEGMENT_FRAMES, wordings, len(lengths)]
     )
-    is_continuation = prefix_lots[0] < prefix_probability
-    given = tf.where(is_continuation, prefix_frames, 0)
-    length = _choose(tf.constant(lengths) > given, length_lots)
+    given = draw_given(prefix_lots, prefix_probability, prefix_frames)
+    length = choose(tf.constant(lengths) > given, length_lots)
     new = tf.constant(lengths)[length] - given
-    latest_color_change = tf.where(is_continuation, LATEST_COLOR_CHANGE_OFFSET, 0)
+    latest_color_change = tf.where(given > 0, LATEST_COLOR_CHANGE_OFFSET, 0)
 
     # [segments, offsets]: where in which segment the new frames may begin.
     offsets = tf.range(world.SEGMENT_FRAMES)
@@ -215,10 +218,12 @@ def _window_of_clip(
     changes_color = (clip["motion"] == "changes color")[:, None]
     allowed = fits & (~changes_color | (offsets <= latest_color_change))
 
-    segment = _choose(fits & tf.reduce_any(allowed, axis=1, keepdims=True), place_lots) // world.SEGMENT_FRAMES
-    offset = _choose(allowed[segment], offset_lots)
+    segment = choose(fits & tf.reduce_any(allowed, axis=1, keepdims=True), place_lots) // world.SEGMENT_FRAMES
+    offset = choose(allowed[segment], offset_lots)
     start = segment * world.SEGMENT_FRAMES + offset - given
-    windows = [functools.partial(_decode, clip["frames"], start, frames, size) for frames in lengths]
+    windows = [
+        functools.partial(decode_window, clip["frames"], start, frames, size, tf.io.decode_png) for frames in lengths
+    ]
     video = windows[0]() if len(windows) == 1 else tf.switch_case(length, windows)
     return {
         "video": video,
@@ -229,11 +234,11 @@ def _window_of_clip(
 
 @seqio.map_over_dataset(num_seeds=1)
 @tf.autograph.experimental.do_not_convert
-def _image(example: dict[str, tf.Tensor], seed: _Seed, *, size: int) -> dict[str, tf.Tensor]:
+def _image(example: dict[str, tf.Tensor], seed: Seed, *, size: int) -> dict[str, tf.Tensor]:
     image = _parse(example["record"], kind="image")
-    (wording_lots,) = _draw_lots(seed, [image["captions"].shape[1]])
+    (wording_lots,) = draw_lots(seed, [image["captions"].shape[1]])
     return {
-        "video": _decode(image["frames"], 0, 1, size),
+        "video": decode_window(image["frames"], 0, 1, size, tf.io.decode_png),
         "text": image["captions"][0][tf.argmax(wording_lots)],
         "prefix_frames": tf.constant([0]),
     }
@@ -252,8 +257,7 @@ def _lengths(frames: int, step: int | None) -> list[int]:
 
 
 def _check_window(frames: int, prefix_probability: float, prefix_frames: int) -> None:
-    if not 0 <= prefix_probability <= 1:
-        raise UserError(f"found prefix_probability {prefix_probability}, expected a share from 0 to 1")
+    check_prefix_probability(prefix_probability)
     if prefix_probability < 1 and not 1 <= frames <= world.SEGMENT_FRAMES:
         raise UserError(
             f"found openings of {frames} frames, expected 1 to {world.SEGMENT_FRAMES}, all of one segment: "
@@ -276,23 +280,6 @@ def _parse(record: tf.Tensor, kind: str) -> dict[str, tf.Tensor]:
     return tf.io.parse_single_example(
         record, {name: tf.io.FixedLenFeature(shapes[name], tf.string) for name in ("frames", "captions", "motion")}
     )
-
-
-def _draw_lots(seed: _Seed, counts: Sequence[int]) -> list[tf.Tensor]:
-    """Independent uniform numbers from 0 to 1, as many as each choice needs."""
-    return tf.split(tf.random.stateless_uniform([sum(counts)], seed), counts)
-
-
-def _choose(allowed: tf.Tensor, lots: tf.Tensor) -> tf.Tensor:
-    """The index of one of the allowed, all equally likely, counted over the flattened tensor."""
-    return tf.argmax(tf.where(tf.reshape(allowed, [-1]), lots, -1.0), output_type=tf.int32)
-
-
-def _decode(encoded: tf.Tensor, start: tf.Tensor | int, frames: int, size: int) -> tf.Tensor:
-    """PNG [frames] from `start` -> uint8 [frames, size, size, 3]; unrolled, since a loop takes longer than a frame."""
-    chosen = tf.unstack(encoded[start : start + frames], frames)
-    video = tf.stack([tf.io.decode_png(frame, channels=3) for frame in chosen])
-    return tf.ensure_shape(video, [frames, size, size, 3])
 
 
 register()

@@ -79,6 +79,7 @@ class TokenModel(NamedTuple):
       scores: of tokens, see `transformer.model.Predictions`; None without a critic.
       factors: of the codes.
       mask_token: the id of what is not known yet.
+      guidance: its scale, where a program is given it when it runs; None for that of the settings.
     """
 
     features: Callable[[Int[Array, "batch length"]], Float[Array, "conditions batch length embed"]]
@@ -87,6 +88,7 @@ class TokenModel(NamedTuple):
     scores: Callable[[Int[Array, "batch length"]], Float[Array, "batch length"]] | None
     factors: tuple[int, ...]
     mask_token: int
+    guidance: Float[Array, ""] | None = None
 
 
 def decode_tokens(
@@ -221,7 +223,8 @@ def _draw(
     """Codes drawn from the guided logits, and the logs of their probabilities."""
     weights = model.shares
     if len(features) > len(weights):
-        guidance = config.guidance * (_progress(config, moment) if config.guidance_schedule == "linear" else 1.0)
+        guidance = config.guidance if model.guidance is None else model.guidance
+        guidance *= _progress(config, moment) if config.guidance_schedule == "linear" else 1.0
         weights = jnp.concatenate([(1 + guidance) * weights, jnp.full((1, weights.shape[1]), -guidance)])
     digits, confidence = [], jnp.zeros(features.shape[1:3], jnp.float32)
     for index, part in enumerate(model.logits(features)):

@@ -6,12 +6,13 @@ transformer.safetensors        absent, with the next, where a tokenizer alone wa
 text_encoder.safetensors
 sentencepiece.model            only of a frozen T5: its vocabulary
 critic.safetensors             only where the token critic is a network of its own
+stablehlo/                     what the model does as programs that jax alone runs, where they are wanted
+README.md                      all this for people
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,79 +25,33 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from phenaki_jax import __version__
 from phenaki_jax.errors import UserError, counted, half_written
 from phenaki_jax.files import check_parent, told_unwritable
-from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.model_card import CARD_FILE, is_model_card, model_card
+from phenaki_jax.inference.model_file import (
+    BYTES,
+    MODEL_FILE,
+    PROGRAMS_FILE,
+    PROGRAMS_FOLDER,
+    ModelMetadata,
+    make_model_file,
+    read_model_file,
+    usual_metadata,
+    write_model_file,
+)
 from phenaki_jax.inference.parameters import parameter_shapes
-from phenaki_jax.inference.plain_data import from_plain
-from phenaki_jax.inference.video_files import check_fps
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer, fingerprint_of
 from phenaki_jax.text.t5 import T5Config
 from phenaki_jax.tokenizer.config import CViViTConfig
 
-FORMAT_VERSION = 4
-MODEL_FILE = "model.json"
 VOCABULARY_FILE = "sentencepiece.model"
-_BYTES = "bytes"
 TENSOR_FILES = {
     "tokenizer": "tokenizer.safetensors",
     "text": "text_encoder.safetensors",
     "transformer": "transformer.safetensors",
     "critic": "critic.safetensors",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelMetadata:
-    """What is known of a model besides its sizes.
-
-    Attributes:
-      sampling: how tokens are drawn where nothing else is asked for.
-      prefix_frames: frames that a window is given of the one before it, 0 or 1 + k * temporal_patch.
-      fps: frames per second of the videos it was trained on.
-      trained_on: whatever tells where it comes from, as JSON.
-    """
-
-    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
-    prefix_frames: int = 5
-    fps: float = 8.0
-    trained_on: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def check(self, tokenizer: CViViTConfig) -> None:
-        """Refuses given frames that leave nothing of a window to draw.
-
-        Raises:
-          UserError: says what was found and what is possible.
-        """
-        check_fps(self.fps)
-        if self.prefix_frames:
-            tokenizer.times(self.prefix_frames)
-        if self.prefix_frames >= tokenizer.frames:
-            raise UserError(
-                f"prefix_frames {self.prefix_frames} leaves no new frame in windows of {tokenizer.frames} frames; "
-                f"expected at most {max(0, tokenizer.frames - tokenizer.temporal_patch)}"
-            )
-
-
-def usual_metadata(config: PhenakiConfig | CViViTConfig, **known: Any) -> ModelMetadata:
-    """The defaults of `ModelMetadata`, with as many given frames, up to 5, as the windows allow."""
-    tokenizer = tokenizer_config(config)
-    most = min(ModelMetadata.prefix_frames, tokenizer.frames - 1)
-    return ModelMetadata(**{"prefix_frames": tokenizer.whole_part(most), **known})
-
-
-@dataclasses.dataclass(frozen=True)
-class _ModelFile:
-    """What model.json holds; `vocabulary` is a file's fingerprint, or "bytes"."""
-
-    format: int
-    phenaki_jax: str
-    config: Mapping[str, Any]
-    codebook_size: int
-    vocabulary: str
-    metadata: ModelMetadata
 
 
 class ExportedModel(NamedTuple):
@@ -115,28 +70,14 @@ class ExportedModel(NamedTuple):
     vocabulary: Path | None
 
 
-def tokenizer_config(config: PhenakiConfig | CViViTConfig) -> CViViTConfig:
-    """The part of a configuration that every model has."""
-    return config if isinstance(config, CViViTConfig) else config.tokenizer
-
-
-def config_from_plain(plain: Mapping[str, Any], place: str) -> PhenakiConfig | CViViTConfig:
-    """Turns {"tokenizer": {...}}, or that with "text" and "transformer", into what `dataclasses.asdict` made it of.
-
-    Raises:
-      UserError: names the place and what is wrong there.
-    """
-    if set(plain) == {"tokenizer"}:
-        return from_plain(CViViTConfig, plain["tokenizer"], f"{place}, tokenizer")
-    return from_plain(PhenakiConfig, plain, place)
-
-
 def export_model(
     folder: str | Path,
     config: PhenakiConfig | CViViTConfig,
     params: Mapping[str, Any],
     metadata: ModelMetadata | None = None,
     vocabulary: str | Path | None = None,
+    *,
+    stablehlo: bool = False,
 ) -> None:
     """Writes a model to a folder, which appears, or replaces an exported model, when it is complete.
 
@@ -146,6 +87,7 @@ def export_model(
       params: trees of arrays for "tokenizer" and, for all models, "text", "transformer" and "critic" if there is one.
       metadata: what else is known; `usual_metadata` where None.
       vocabulary: file of a frozen text encoder's vocabulary, which is copied; None for bytes.
+      stablehlo: whether to write programs that jax alone runs beside them, see `programs`.
 
     Raises:
       UserError: the folder holds something else, cannot be written, or the parameters are not those of the config or
@@ -163,16 +105,14 @@ def export_model(
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.incomplete")
         try:
             unfinished.mkdir()
-            (unfinished / MODEL_FILE).write_text(_model_json(config, metadata, vocabulary))
-            if vocabulary is not None:
-                shutil.copyfile(vocabulary, unfinished / VOCABULARY_FILE)
-            for name, arrays in tensors.items():
-                try:
-                    save_file(arrays, unfinished / TENSOR_FILES[name])
-                    # It makes files that their owner alone can read.
-                    shutil.copymode(unfinished / MODEL_FILE, unfinished / TENSOR_FILES[name])
-                except SafetensorError as error:  # so it tells of a full disk
-                    raise OSError(str(error)) from error
+            _write(unfinished, config, tensors, metadata, vocabulary)
+            if stablehlo:
+                from phenaki_jax.inference.programs import write_programs
+
+                write_programs(unfinished / PROGRAMS_FOLDER, config, metadata.sampling)
+            content, _ = read_model_file(unfinished)
+            sizes = {name: sum(array.size for array in arrays.values()) for name, arrays in tensors.items()}
+            (unfinished / CARD_FILE).write_text(model_card(folder.name, config, content, sizes, stablehlo=stablehlo))
             _replace(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -188,12 +128,20 @@ def check_export_folder(folder: str | Path) -> None:
     check_parent(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, expected a new name or an exported model; choose another name")
-    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if foreign := sorted(held - {MODEL_FILE, VOCABULARY_FILE, *TENSOR_FILES.values()}):
+    if foreign := [path for path in sorted(folder.glob("*")) if not _is_part(path)]:
         raise UserError(
-            f"{folder}: found {foreign[0]!r}, which is no part of an exported model, and will not delete it; "
+            f"{folder}: found {foreign[0].name!r}, which is no part of an exported model, and will not delete it; "
             "choose another name"
         )
+
+
+def _is_part(path: Path) -> bool:
+    """Whether something in a folder was written by `export_model`."""
+    if path.name == PROGRAMS_FOLDER:
+        return path.is_dir() and (path / PROGRAMS_FILE).is_file()
+    if path.name == CARD_FILE:
+        return is_model_card(path)
+    return path.name in {MODEL_FILE, VOCABULARY_FILE, *TENSOR_FILES.values()}
 
 
 def load_exported(folder: str | Path) -> ExportedModel:
@@ -204,19 +152,49 @@ def load_exported(folder: str | Path) -> ExportedModel:
         that are not finite.
     """
     folder = Path(folder)
-    config, metadata, fingerprint = _read_model_json(folder / MODEL_FILE)
-    vocabulary = None if fingerprint == _BYTES else folder / VOCABULARY_FILE
+    content, config = read_model_file(folder)
+    vocabulary = None if content.vocabulary == BYTES else folder / VOCABULARY_FILE
     _check_vocabulary(config, vocabulary)
-    if vocabulary is not None and (found := fingerprint_of(vocabulary)) != fingerprint:
+    if vocabulary is not None and (found := fingerprint_of(vocabulary)) != content.vocabulary:
         raise UserError(
-            f"{vocabulary}: found the vocabulary {found}, expected {fingerprint}, as {MODEL_FILE} says: copy or export "
-            "the model again"
+            f"{vocabulary}: found the vocabulary {found}, expected {content.vocabulary}, as {MODEL_FILE} says: copy or "
+            "export the model again"
         )
     files = {name: folder / TENSOR_FILES[name] for name in parameter_shapes(config)}
     tensors = {name: _read_tensors(file) for name, file in files.items()}
     _check_tensors(tensors, config, {name: str(file) for name, file in files.items()})
     params = {name: unflatten_dict(arrays, sep="/") for name, arrays in tensors.items()}
-    return ExportedModel(config, params, metadata, vocabulary)
+    return ExportedModel(config, params, content.metadata, vocabulary)
+
+
+def _write(
+    folder: Path,
+    config: PhenakiConfig | CViViTConfig,
+    tensors: Mapping[str, dict[str, np.ndarray]],
+    metadata: ModelMetadata,
+    vocabulary: str | Path | None,
+) -> None:
+    """Writes model.json, tensors and vocabulary."""
+    write_model_file(folder, make_model_file(config, metadata, fingerprint_of(vocabulary or ""), _fingerprint(tensors)))
+    if vocabulary is not None:
+        shutil.copyfile(vocabulary, folder / VOCABULARY_FILE)
+    for name, arrays in tensors.items():
+        try:
+            save_file(arrays, folder / TENSOR_FILES[name])
+            # It makes files that their owner alone can read.
+            shutil.copymode(folder / MODEL_FILE, folder / TENSOR_FILES[name])
+        except SafetensorError as error:  # so it tells of a full disk
+            raise OSError(str(error)) from error
+
+
+def _fingerprint(tensors: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """What tells parameters from others: of all networks, by their names and values."""
+    found = hashlib.sha256()
+    for network, arrays in sorted(tensors.items()):
+        for name, array in sorted(arrays.items()):
+            found.update(f"{network}/{name} {array.shape}".encode())
+            found.update(array.data)
+    return found.hexdigest()[:16]
 
 
 def _check_vocabulary(config: PhenakiConfig | CViViTConfig, vocabulary: str | Path | None) -> None:
@@ -227,48 +205,6 @@ def _check_vocabulary(config: PhenakiConfig | CViViTConfig, vocabulary: str | Pa
         raise UserError(f"found {found}, expected one with a T5, and with nothing else")
     if isinstance(text, T5Config) and vocabulary is not None:
         SentencePieceTokenizer(vocabulary, text.vocabulary_size)
-
-
-def _model_json(config: PhenakiConfig | CViViTConfig, metadata: ModelMetadata, vocabulary: str | Path | None) -> str:
-    plain = dataclasses.asdict(config)
-    content = _ModelFile(
-        format=FORMAT_VERSION,
-        phenaki_jax=__version__,
-        config=plain if isinstance(config, PhenakiConfig) else {"tokenizer": plain},
-        codebook_size=tokenizer_config(config).quantizer.codebook_size,
-        vocabulary=_BYTES if vocabulary is None else fingerprint_of(vocabulary),
-        metadata=metadata,
-    )
-    return json.dumps(dataclasses.asdict(content), indent=2) + "\n"
-
-
-def _read_model_json(file: Path) -> tuple[PhenakiConfig | CViViTConfig, ModelMetadata, str]:
-    if not file.is_file():
-        raise UserError(
-            f"found no {file.name} in {file.parent}, expected the folder of an exported model: "
-            "name one, or make it with phenaki export"
-        )
-    try:
-        plain = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is no JSON ({error}): export the model again") from error
-    version = plain.get("format") if isinstance(plain, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{file}: found format {version!r}, expected {FORMAT_VERSION}, which phenaki_jax {__version__} reads; "
-            "install the phenaki_jax that wrote it, or train and export the model with this one"
-        )
-    content = from_plain(_ModelFile, plain, str(file))
-    config = config_from_plain(content.config, f"{file}, config")
-    codebook_size = tokenizer_config(config).quantizer.codebook_size
-    if content.codebook_size != codebook_size:
-        raise UserError(
-            f"{file}: found codebook_size {content.codebook_size}, expected {codebook_size} as its tokenizer's "
-            "quantizer says; the file was changed by hand: export the model again"
-        )
-    if isinstance(config, PhenakiConfig):
-        content.metadata.check(config.tokenizer)
-    return config, content.metadata, content.vocabulary
 
 
 def _read_tensors(file: Path) -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
-from phenaki_jax.inference.export import ModelMetadata, load_exported, tokenizer_config, usual_metadata
+from phenaki_jax.inference.export import load_exported
+from phenaki_jax.inference.model_file import ModelMetadata, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, WindowPrompt, tell_stories, tell_story
 from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder, check_chunks
 from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, encode_text, generate_window, redraw_window

@@ -15,7 +15,7 @@ from jaxtyping import Array, Key, UInt8
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
-from phenaki_jax.inference.export import ModelMetadata
+from phenaki_jax.inference.model_file import ModelMetadata
 from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.layers import pixels
 from phenaki_jax.text.tokenizer import check_prompt

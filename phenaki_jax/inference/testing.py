@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from phenaki_jax.inference.decoding import SamplingConfig
-from phenaki_jax.inference.export import ModelMetadata
+from phenaki_jax.inference.model_file import ModelMetadata
 from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.text.encoder import TextEncoderConfig

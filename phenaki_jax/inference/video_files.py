@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +12,11 @@ from typing import Any, Protocol
 import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import check_output, told_unwritable, whole_file
+from phenaki_jax.inference.video_metadata import PNG_COMMENT, Making
 from phenaki_jax.layers.pixels import check_video
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -92,19 +94,28 @@ class VideoWriter:
       scale: each pixel becomes a square of this side; None for the smallest that brings frames to 256 pixels.
       growing: whether the file, an .mp4, is there from its first frames on and can be played while it grows; what ends
         the writing early then leaves all frames so far.
+      making: how the video was made, which the file then tells, see `video_metadata.read_making`; None for nothing.
 
     Raises:
       UserError: see `phenaki_jax.files.check_output`; a file that cannot grow; on leaving, no frame was appended, or
         writing failed.
     """
 
-    def __init__(self, path: str | Path, fps: float, scale: int | None = None, *, growing: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        scale: int | None = None,
+        *,
+        growing: bool = False,
+        making: Making | None = None,
+    ) -> None:
         self._path = check_output(path, OUTPUT_SUFFIXES)
         if growing and self._path.suffix.lower() != ".mp4":
             raise UserError(
                 f"{path}: found {self._path.suffix} of a file that is to grow, expected .mp4; change the name"
             )
-        self._growing = growing
+        self._growing, self._making = growing, making
         check_fps(fps)
         if scale is not None and scale < 1:
             raise UserError(f"found scale {scale}, expected at least 1")
@@ -130,7 +141,7 @@ class VideoWriter:
         frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
         if self._encoder is None:
             kind = _GrowingMp4 if self._growing else _ENCODERS[self._path.suffix.lower()]
-            self._encoder = kind(self._unfinished, self._fps)
+            self._encoder = kind(self._unfinished, self._fps, self._making)
             self._file.callback(self._encoder.stop)
         with told_unwritable(self._path):
             self._encoder.append(frames)
@@ -169,9 +180,13 @@ class _Mp4:
 
     options: tuple[str, ...] = ("-movflags", "+faststart")
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, making: Making | None) -> None:
         self._path, self._fps = path, fps
         self._process: subprocess.Popen[bytes] | None = None
+        # A file, as a story's prompts may be longer than an argument.
+        self._told = tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt")  # noqa: SIM115  (see `stop`)
+        self._told.write(";FFMETADATA1\n" if making is None else making.ffmetadata)
+        self._told.flush()
 
     def append(self, frames: np.ndarray) -> None:
         _, height, width, _ = frames.shape
@@ -185,8 +200,9 @@ class _Mp4:
 
     def _start(self, height: int, width: int) -> subprocess.Popen[bytes]:
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:.6g}", "-i", "-"]
-        coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", *self.options]
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *coded, f"file:{self._path}"]
+        told = ["-f", "ffmetadata", "-i", f"file:{self._told.name}", "-map", "0:v", "-map_metadata", "1"]
+        coded = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", *self.options, f"file:{self._path}"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *told, *coded]
         # A process group of its own: Ctrl-C is for us, and we stop it.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
 
@@ -197,6 +213,7 @@ class _Mp4:
             raise OSError(lines[-1] if lines else "ffmpeg was stopped")
 
     def stop(self) -> None:
+        self._told.close()
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -214,8 +231,9 @@ class _GrowingMp4(_Mp4):
 class _Pictures:
     """Frames kept until the file is complete."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, making: Making | None) -> None:
         self._path, self._fps = path, fps
+        self._comment = "" if making is None else making.comment
         self._frames: list[np.ndarray] = []
 
     def append(self, frames: np.ndarray) -> None:
@@ -229,12 +247,20 @@ class _Gif(_Pictures):
     def finish(self) -> None:
         first, *others = (Image.fromarray(frame).quantize(dither=Image.Dither.NONE) for frame in self._frames)
         milliseconds = max(1, round(100 / self._fps)) * 10
-        first.save(self._path, save_all=True, append_images=others, duration=milliseconds, loop=0)
+        comment: dict[str, Any] = {"comment": self._comment.encode()} if self._comment else {}
+        first.save(self._path, save_all=True, append_images=others, duration=milliseconds, loop=0, **comment)
 
 
 class _FilmStrip(_Pictures):
     def finish(self) -> None:
-        Image.fromarray(film_strips(np.stack(self._frames)[None])).save(self._path)
+        told = PngImagePlugin.PngInfo()
+        if self._comment:
+            told.add_itxt(PNG_COMMENT, self._comment)
+        Image.fromarray(film_strips(np.stack(self._frames)[None])).save(self._path, pnginfo=told)
 
 
-_ENCODERS: dict[str, Callable[[Path, float], _Encoder]] = {".mp4": _Mp4, ".gif": _Gif, ".png": _FilmStrip}
+_ENCODERS: dict[str, Callable[[Path, float, Making | None], _Encoder]] = {
+    ".mp4": _Mp4,
+    ".gif": _Gif,
+    ".png": _FilmStrip,
+}

@@ -129,7 +129,7 @@ def single_texts(
     embeddings: Float[Array, "batch text_length text_width"], mask: Bool[Array, "batch text_length"]
 ) -> WindowTexts:
     """One text for each row, and the null text to move away from."""
-    return WindowTexts(embeddings[None], mask[None], jnp.ones((1, len(mask))))
+    return WindowTexts(embeddings[None], mask[None], jnp.ones((1, mask.shape[0])))
 
 
 def encode_text(
@@ -167,6 +167,7 @@ def draw_tokens(
     known: Bool[Array, "batch times rows columns"],
     rngs: Key[Array, " batch"],
     dtype: DTypeLike = jnp.float32,
+    guidance: Float[Array, ""] | None = None,
 ) -> Int[Array, "batch times rows columns"]:
     """Draws all tokens of windows that are not known.
 
@@ -179,23 +180,24 @@ def draw_tokens(
       known: where they are given.
       rngs: a key for each row, which depends on no other row.
       dtype: type of the computation.
+      guidance: its scale, where a program is given it when it runs; None for that of `sampling`.
 
     Raises:
       UserError: the sampler needs a critic that the model has not.
     """
     shape, batch = known.shape[1:], known.shape[0]
     positions = grid_positions(*shape)[None]
-    guided = texts is not None and sampling.guidance > 0
+    guided = texts is not None and (guidance is not None or sampling.guidance > 0)
     conditions = 1 if texts is None else len(texts.mask) + guided
     transformer = MaskedTransformer(config.transformer, dtype)
-    everything = lambda tokens: jnp.tile(tokens, (conditions, 1))  # noqa: E731
     read = None
     if texts is not None:
         read = apply(transformer, params["transformer"], _conditions(texts, guided=guided), method="read")
 
     def features(tokens: Array) -> Array:
-        found = apply(transformer, params["transformer"], everything(tokens), positions, None, read, method="features")
-        return found.reshape(conditions, batch, *found.shape[1:])
+        each = jnp.repeat(tokens, conditions, axis=0)
+        found = apply(transformer, params["transformer"], each, positions, None, read, method="features")
+        return jnp.moveaxis(found.reshape(batch, conditions, *found.shape[1:]), 1, 0)
 
     def logits(found: Array) -> Logits:
         return apply(transformer, params["transformer"], found, method="logits")
@@ -207,6 +209,7 @@ def draw_tokens(
         _scores(config, params, texts, positions, dtype),
         config.transformer.factors,
         config.transformer.mask_token,
+        guidance,
     )
     flat = (known_tokens.reshape(batch, -1), known.reshape(batch, -1))
     order = jnp.asarray(halton_order(*shape))
@@ -214,16 +217,20 @@ def draw_tokens(
 
 
 def _conditions(texts: WindowTexts, *, guided: bool) -> Text:
-    """All texts of all rows one below the other, and what guidance moves away from below them."""
-    embeddings, mask = (array.reshape(-1, *array.shape[2:]) for array in texts[:2])
+    """The texts of a row one below the other, then what guidance moves it away from; then those of the next row.
+
+    So all that a row needs lies on one device, where rows are divided over several.
+    """
+    embeddings, mask = texts[:2]
     dropped = jnp.zeros(mask.shape, bool)
     if guided:
         away, away_mask = texts.negative_embeddings, texts.negative_mask
         null = away is None or away_mask is None
-        embeddings = jnp.concatenate([embeddings, texts.embeddings[0] if away is None else away])
-        mask = jnp.concatenate([mask, texts.mask[0] if away_mask is None else away_mask])
-        dropped = jnp.concatenate([dropped, jnp.full(texts.mask[0].shape, null)])
-    return Text(embeddings, mask.astype(jnp.int32), dropped)
+        embeddings = jnp.concatenate([embeddings, (texts.embeddings[0] if away is None else away)[None]])
+        mask = jnp.concatenate([mask, (texts.mask[0] if away_mask is None else away_mask)[None]])
+        dropped = jnp.concatenate([dropped, jnp.full(mask[:1].shape, null)])
+    below = lambda array: jnp.moveaxis(array, 1, 0).reshape(-1, *array.shape[2:])  # noqa: E731
+    return Text(below(embeddings), below(mask).astype(jnp.int32), below(dropped))
 
 
 def _scores(
@@ -300,6 +307,7 @@ def generate_window(
     prefix: UInt8[Array, "batch prefix_frames height width 3"],
     rngs: Key[Array, " batch"],
     dtype: DTypeLike = jnp.float32,
+    guidance: Float[Array, ""] | None = None,
 ) -> UInt8[Array, "batch frames height width 3"]:
     """Draws one window of video that begins with given frames (none, or 1 + k * temporal_patch).
 
@@ -311,6 +319,7 @@ def generate_window(
       prefix: the frames it begins with; they are encoded anew (Phenaki, section 2.3).
       rngs: a key for each row, which depends on no other row.
       dtype: type of the transformer's computation.
+      guidance: see `draw_tokens`.
 
     Returns:
       All frames of the window, the given ones as they came, the new ones moved in colour by as much as the given ones
@@ -324,10 +333,10 @@ def generate_window(
         encoded = apply(tokenizer, params["tokenizer"], pixels.to_float(prefix), method="encode")
         known_tokens = known_tokens.at[:, : encoded.shape[1]].set(encoded)
         known = known.at[:, : encoded.shape[1]].set(True)
-    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs, dtype)
+    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs, dtype, guidance)
     video = apply(tokenizer, params["tokenizer"], tokens, method="decode")
-    new = video[:, given:]
-    if given:
-        # What tokens lose of the given frames' colour they lose of the new ones' too: without this, a join shows.
-        new += jnp.mean(pixels.to_float(prefix) - video[:, :given], axis=(1, 2, 3), keepdims=True)
-    return jnp.concatenate([prefix, pixels.to_uint8(new)], axis=1)
+    if not given:
+        return pixels.to_uint8(video)
+    # What tokens lose of the given frames' colour they lose of the new ones' too: without this, a join shows.
+    video += jnp.mean(pixels.to_float(prefix) - video[:, :given], axis=(1, 2, 3), keepdims=True)
+    return jax.lax.dynamic_update_slice(pixels.to_uint8(video), prefix, (0, 0, 0, 0, 0))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
+
+_on_any: contextvars.ContextVar[bool] = contextvars.ContextVar("on_any_platform", default=False)
 
 
 class Axes(NamedTuple):
@@ -54,7 +59,22 @@ def spec_of(shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionS
     return PartitionSpec(*kept)
 
 
+@contextlib.contextmanager
+def any_platform() -> Iterator[None]:
+    """Within it programs are traced that run wherever they are taken: what is quick on one platform alone stays out."""
+    token = _on_any.set(True)
+    try:
+        yield
+    finally:
+        _on_any.reset(token)
+
+
 def platform() -> str:
-    """What is compiled for: "cpu", "gpu" or "tpu", of the mesh of the context, which may be a pod that is not there."""
+    """What is compiled for: "cpu", "gpu" or "tpu", of the mesh of the context, which may be a pod that is not there.
+
+    It is "any" within `any_platform`.
+    """
+    if _on_any.get():
+        return "any"
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else str(device.platform)

@@ -27,7 +27,7 @@ from flax.traverse_util import flatten_dict
 
 from phenaki_jax.errors import UserError, reason_of
 from phenaki_jax.files import make_folder, told_unwritable, write_text
-from phenaki_jax.inference.export import config_from_plain
+from phenaki_jax.inference.model_file import config_from_plain
 from phenaki_jax.inference.parameters import parameter_shapes
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.training.checkpoints import FORMAT, latest_checkpoint, read_description, read_params

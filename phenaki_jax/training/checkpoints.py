@@ -69,7 +69,12 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
-        self._manager = _Manager(self._workdir / "checkpoints", options=options)
+        handlers = {
+            # Numbers like these shrink by less than a tenth, and steps need the cores that compress them.
+            "state": ocp.PyTreeCheckpointHandler(use_compression=False),
+            "description": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = _Manager(self._workdir / "checkpoints", options=options, item_handlers=handlers)
 
     def save(self, state: TrainState, feed: Feed, description: dict[str, Any]) -> None:
         """Writes a checkpoint of everything a run continues from, in the background."""
@@ -89,7 +94,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
+                    state=ocp.args.PyTreeSave(state),
                     description=ocp.args.JsonSave({**description, "format": FORMAT, "phenaki_jax": __version__}),
                 ),
             )
@@ -144,7 +149,10 @@ class Checkpoints:
         try:
             _check_arrays(folder, spec)
             with told_lost():
-                restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(spec)))
+                wanted = ocp.args.PyTreeRestore(
+                    item=spec, restore_args=ocp.checkpoint_utils.construct_restore_args(spec)
+                )
+                restored = self._manager.restore(step, args=ocp.args.Composite(state=wanted))
         except UserError:
             raise
         except Exception as error:

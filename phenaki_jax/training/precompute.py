@@ -124,7 +124,7 @@ class _Share(NamedTuple):
 def _shares(learner: TransformerLearner, data: DataConfig, folder: Path, config: PrecomputeConfig) -> Iterator[_Share]:
     for size in data.sizes(learner):
         for split, mixture in (("train", size.mixture), ("test", size.eval_mixture)):
-            for task, rate in rates_of(mixture).items() if mixture else ():
+            for task, rate in rates_of(mixture, data.data_dir).items() if mixture else ():
                 parts = min(config.shards, source_shards(task, split, data.data_dir))
                 passes = config.passes if split == "train" else 1
                 for index in range(passes * parts):

@@ -1,5 +1,6 @@
 """A checkpoint becomes a model that loads, with the very parameters that were trained."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -16,7 +17,9 @@ from phenaki_jax.inference.testing import random_params, tiny_config
 def test_a_transformers_training_becomes_a_whole_model(
     transformer_workdir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    assert main(["export", "--workdir", str(transformer_workdir), "--out", str(tmp_path / "model")]) == 0
+    words = ["--out", str(tmp_path / "model"), "--no_stablehlo"]
+    assert main(["export", "--workdir", str(transformer_workdir), *words]) == 0
+    assert not (tmp_path / "model" / "stablehlo").exists()
     config, params, metadata, _ = load_exported(tmp_path / "model")
     assert config == tiny_config()
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
@@ -30,8 +33,17 @@ def test_a_transformers_training_becomes_a_whole_model(
     }
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_tokenizers_training_becomes_a_tokenizer(tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    assert main(["export", "--workdir", str(tokenizer_workdir), "--out", str(tmp_path / "model"), "--step", "7"]) == 0
+    """With its programs, and a card that tells the last evaluation up to the step."""
+    workdir = shutil.copytree(tokenizer_workdir, tmp_path / "run")
+    lines = [{"kind": "eval", "step": step, "psnr": float(step)} for step in (3, 6, 9)]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["export", "--workdir", str(workdir), "--out", str(tmp_path / "model"), "--step", "7"]) == 0
+    assert sorted(path.name for path in (tmp_path / "model" / "stablehlo").glob("*.jax_export")) == [
+        *("decode.jax_export", "encode.jax_export"),
+    ]
+    assert "| psnr (held-out, step 6) | 6 |" in (tmp_path / "model" / "README.md").read_text()
     config, params, _, _ = load_exported(tmp_path / "model")
     assert config == tiny_config().tokenizer
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
@@ -40,7 +52,7 @@ def test_a_tokenizers_training_becomes_a_tokenizer(tokenizer_workdir: pathlib.Pa
 def test_which_parameters_were_exported_is_told(
     tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["export", "--workdir", str(tokenizer_workdir), "--out", str(tmp_path / "model")]
+    words = ["export", "--workdir", str(tokenizer_workdir), "--out", str(tmp_path / "model"), "--no_stablehlo"]
     assert main([*words, "--ema"]) == 2
     assert "found no averages of the parameters, which --ema asks for" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from phenaki_jax.cli.generate import preview_frames
 from phenaki_jax.cli.main import main
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.video_files import square_frames, write_video
@@ -60,6 +61,40 @@ def test_what_is_not_to_be_shown_and_how_codes_are_drawn_can_be_said(
     assert (told["sampling"]["top_k"], told["sampling"]["top_p"]) == (3, 0.9)
     assert np.any(drawn[0] != drawn[1])
     assert np.any(drawn[0] != drawn[2])
+
+
+def test_a_file_tells_how_it_was_made(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """5 frames and 2 more are shown in the preview, as it is of at most 8."""
+    out, preview = tmp_path / "a.gif", tmp_path / "strip.png"
+    words = ["--prompt", "a circle", "--seed", "3", "--guidance", "1", "--frames", "7", "--preview", str(preview)]
+    assert main(["generate", "--model", str(folder), *words, "--out", str(out)]) == 0
+    capsys.readouterr()
+    for file, frames in ((out, 7), (preview, 1)):
+        assert main(["inspect", str(file), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["kind"], told["frames"]) == ("video", frames)
+        assert (told["making"]["prompts"], told["making"]["seed"]) == (["a circle"], 3)
+        assert told["making"]["sampling"]["guidance"] == 1
+        assert told["making"]["model"] == folder.name
+        assert told["making"]["fingerprint"] == json.loads((folder / "model.json").read_text())["fingerprint"]
+    assert read_video(preview)[0].shape == (1, 256, 7 * 256, 3)
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (15, [0, 2, 4, 6, 8, 10, 12, 14]), (0, [])]
+)
+def test_a_preview_spreads_over_the_whole_video(total: int, shown: list[int]) -> None:
+    assert preview_frames(total) == shown
+
+
+def test_a_preview_is_no_output(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = str(tmp_path / "a.png")
+    assert main(["generate", "--model", str(folder), "--prompt", "a", "--out", same, "--preview", same]) == 2
+    assert "as --out and as --preview, expected two files" in capsys.readouterr().err
 
 
 def test_seconds_are_frames_at_the_frame_rate(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

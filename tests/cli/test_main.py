@@ -33,6 +33,21 @@ def test_help_lists_the_commands_and_loads_nothing_slow() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_what_training_needs_is_named_where_it_is_not_installed() -> None:
+    """As in an environment that has what drawing needs alone."""
+    program = (
+        "import sys\n"
+        "sys.modules['gin'] = None\n"
+        "from phenaki_jax.cli.main import main\n"
+        "sys.exit(main(['train', '--gin_file', 'a.gin', '--workdir', 'runs']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "phenaki: error: gin is not installed, which this command needs: install phenaki_jax with all it depends on"
+    )
+
+
 GENERATE = "generate --model {model} --out {empty}/a.mp4"
 MISTAKES = {
     "no command": "",

@@ -59,7 +59,7 @@ def test_a_training_goes_on_and_is_exported(
     assert train(3) == 2
     assert "is of step 4, expected at most 3, the steps of this training" in capfd.readouterr().err
 
-    assert main(["export", "--workdir", str(workdir), "--out", str(tmp_path / "model")]) == 0
+    assert main(["export", "--no_stablehlo", "--workdir", str(workdir), "--out", str(tmp_path / "model")]) == 0
     assert load_exported(tmp_path / "model").config.width == 16
 
 

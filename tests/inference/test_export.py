@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.inference.export import export_model, load_exported, usual_metadata
+from phenaki_jax.inference.export import export_model, load_exported
+from phenaki_jax.inference.model_file import fingerprint_of_model, usual_metadata
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -45,7 +46,9 @@ def test_what_was_exported_is_loaded(model: Phenaki, folder: pathlib.Path) -> No
 
 def test_a_tokenizer_is_exported_alone(model: Phenaki, tmp_path: pathlib.Path) -> None:
     export_model(tmp_path / "tokenizer", model.tokenizer, {"tokenizer": model.params["tokenizer"]})
-    assert sorted(path.name for path in (tmp_path / "tokenizer").iterdir()) == ["model.json", "tokenizer.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "tokenizer").iterdir()) == [
+        *("README.md", "model.json", "tokenizer.safetensors"),
+    ]
     loaded = Phenaki.load(tmp_path / "tokenizer")
     video = np.zeros((3, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(loaded.reconstruct(video), model.reconstruct(video))
@@ -83,14 +86,47 @@ def test_an_interrupted_export_leaves_the_old_model(
     assert load_exported(copy).config == model.config
 
 
+@pytest.mark.parametrize("name", ["README.md", "stablehlo"])
+def test_what_only_looks_like_a_part_of_a_model_stays(model: Phenaki, tmp_path: pathlib.Path, name: str) -> None:
+    """A card that somebody wrote, and a folder without programs."""
+    folder = tmp_path / "model"
+    (folder / "stablehlo").mkdir(parents=True)
+    if name == "README.md":
+        (folder / "stablehlo").rmdir()
+        (folder / name).write_text("# mine")
+    with pytest.raises(UserError, match=f"found '{name}', which is no part of an exported model"):
+        export_model(folder, model.config, model.params)
+
+
+def test_a_folder_of_format_4_is_read(folder: pathlib.Path, tmp_path: pathlib.Path, model: Phenaki) -> None:
+    """It has no fingerprint."""
+    copy = shutil.copytree(folder, tmp_path / "model")
+    content = json.loads((copy / "model.json").read_text())
+    del content["fingerprint"]
+    (copy / "model.json").write_text(json.dumps({**content, "format": 4}))
+    assert load_exported(copy).config == model.config
+    assert fingerprint_of_model(copy) == ""
+
+
+def test_a_fingerprint_tells_parameters_from_others(
+    folder: pathlib.Path, tmp_path: pathlib.Path, model: Phenaki
+) -> None:
+    export_model(tmp_path / "same", model.config, model.params, model.metadata)
+    others = jax.tree.map(lambda array: array + 1, model.params)
+    export_model(tmp_path / "others", model.config, others, model.metadata)
+    found = [fingerprint_of_model(each) for each in (folder, tmp_path / "same", tmp_path / "others")]
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 16
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (shutil.rmtree, "found no model.json"),
         (lambda folder: (folder / "model.json").unlink(), "found no model.json"),
         (lambda folder: truncate(folder / "model.json"), "is no JSON"),
-        (lambda folder: edit_json(folder, format=1), r"format 1, expected 4, .* the phenaki_jax that wrote it"),
-        (lambda folder: edit_json(folder, format=5), r"format 5, expected 4, .* the phenaki_jax that wrote it"),
+        (lambda folder: edit_json(folder, format=1), r"format 1, expected 4 or 5, .* the phenaki_jax that wrote it"),
+        (lambda folder: edit_json(folder, format=6), r"format 6, expected 4 or 5, .* a newer phenaki_jax"),
         (lambda folder: edit_json(folder, codebook_size=17), "codebook_size 17, expected 16"),
         (
             lambda folder: edit_json(folder, vocabulary="t5"),

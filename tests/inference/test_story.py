@@ -10,7 +10,7 @@ import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
-from phenaki_jax.inference.export import ModelMetadata
+from phenaki_jax.inference.model_file import ModelMetadata
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import (
     PlannedWindow,

@@ -37,6 +37,10 @@ _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "afte
 _FREE |= {"while", "call", "conditional", "iota", "opt-barrier", "domain", "add-dependency"}
 _FREE_CALLS = ("ConcatBitcast", "AssumeGatherIndicesInBound", "Sharding", "AllocateBuffer", "SliceBitcast")
 
+# What goes to another slice of a pod: which slices take part, and in what.
+_BETWEEN_SLICES = re.compile(r'_xla_megascale_target="\{([0-9,:]+)\}.*_xla_megascale_transfer_type="(\w+)"')
+_RANGE = re.compile(r"([0-9]+)(?::([0-9]+))?")
+
 
 class Collective(NamedTuple):
     """Collectives of one kind among the same devices, over a whole program.
@@ -168,7 +172,7 @@ class Program:
     def __init__(self, text: str) -> None:
         self._computations: dict[str, dict[str, _Instruction]] = {}
         self._entry = ""
-        found = re.search(r"num_partitions=([0-9]+)", text[:2000])
+        found = re.search(r"num_partitions=([0-9]+)", text.partition("\n")[0])
         self._devices = int(found[1]) if found else 1
         inside: dict[str, _Instruction] | None = None
         for line in text.splitlines():
@@ -242,6 +246,10 @@ class Program:
             if len(kind.members) > 1:
                 cost.collectives[kind] += size
                 cost.counts[kind] += 1
+        elif instruction.opcode == "send" and (between := _BETWEEN_SLICES.search(instruction.attributes)):
+            kind, size = self._between_slices(between, instruction, computation)
+            cost.collectives[kind] += size
+            cost.counts[kind] += 1
         elif instruction.opcode == "custom-call" and "tpu_custom_call" in instruction.attributes:
             cost.kernels[re.sub(r"\.[0-9.]+$", "", instruction.name)] += 1
             flops += _kernel_flops(instruction)
@@ -257,6 +265,17 @@ class Program:
         if flops or moved:
             cost.operations[flops, moved] += 1
         return cost
+
+    def _between_slices(
+        self, between: re.Match[str], instruction: _Instruction, computation: dict[str, _Instruction]
+    ) -> tuple[Collective, float]:
+        """A collective of the devices at one place of each slice: hosts do it, and the program sends and receives."""
+        slices = sum(1 + int(last or first) - int(first) for first, last in _RANGE.findall(between[1]))
+        # A program is of one slice alone, whose devices come one after the other.
+        members = tuple(range(0, slices * self._devices, self._devices))
+        given = sum(array.size for array in computation[instruction.operands[0]].arrays)
+        kind = Collective(between[2].lower().replace("_", "-"), members, overlaps=True)
+        return kind, given * (slices if kind.kind == "all-gather" else 1)
 
     def _inside(self, name: str) -> Cost:
         """Products and collectives of a fusion, or of what is started apart."""
@@ -282,6 +301,9 @@ class Program:
             return 0.0
         if opcode == "custom-call" and any(name in instruction.attributes for name in _FREE_CALLS):
             return 0.0
+        if opcode in ("send", "recv"):
+            # What goes out or comes in, beside a context and a token.
+            return instruction.arrays[0].size
         if opcode == "call-start":
             # Of what goes in and what comes out.
             return instruction.size

@@ -37,9 +37,9 @@ def test_every_program_of_a_training_compiles(program: str) -> None:
     assert 0 < found["memory"]["peak"] < found["memory_there"]
     assert found["useful_flops"] > 0
     slow, fast = (found["seconds"][how] for how in ("without overlap", "with full overlap"))
-    assert 0 < fast <= slow <= found["seconds"]["in series"]
-    # Gradients are added up over all four chips; what only draws or encodes has none.
-    assert ("all-reduce along data" in found["sent"]) == (program == "train")
+    assert 0 < fast <= slow <= found["seconds"]["in series"] * (1 + 1e-6)
+    # Gradients are added up over all four chips; what draws or encodes needs nothing of other rows.
+    assert list(found["sent"])[:1] == (["all-reduce along data"] if program == "train" else [])
 
 
 def test_between_slices_gradients_go_over_their_network() -> None:

@@ -108,14 +108,43 @@ def test_who_takes_part_in_a_collective_is_read_in_every_form(groups: str, membe
 
 
 def test_a_gather_that_is_begun_early_moves_what_it_gives() -> None:
-    """Its type names what goes in too; without groups all devices take part."""
+    """Its type names what goes in too; without groups all devices take part, whose number may stand far behind."""
     program = Program(
-        "HloModule step, num_partitions=4\nENTRY %main (a: f32[10]) -> f32[40] {\n"
+        f"HloModule step, allow_spmd_sharding_propagation_to_output={{{'true,' * 1000}}}, num_partitions=4\n"
+        "ENTRY %main (a: f32[10]) -> f32[40] {\n"
         "%a = f32[10]{0} parameter(0)\n"
         "%s = (f32[10]{0}, f32[40]{0}) all-gather-start(%a), replica_groups={}, dimensions={0}\n"
         "ROOT %d = f32[40]{0} all-gather-done(%s)\n}\n"
     )
     assert dict(program.cost.collectives) == {Collective("all-gather", (0, 1, 2, 3), overlaps=True): 160.0}
+
+
+@pytest.mark.parametrize(
+    ("slices", "kind", "members", "size"),
+    [
+        ("1,2", "ALL_REDUCE", (0, 4), 40.0),
+        ("0:3", "ALL_REDUCE", (0, 4, 8, 12), 40.0),
+        ("0,1", "ALL_GATHER", (0, 4), 80.0),
+    ],
+)
+def test_what_hosts_do_between_slices_is_a_collective(
+    slices: str, kind: str, members: tuple[int, ...], size: float
+) -> None:
+    """The program of a slice sends ten numbers to its host, and receives what came of those of all slices."""
+    told = f'_xla_megascale_target="{{{slices}}}x{{0:3}}",_xla_megascale_transfer_type="{kind}"'
+    program = Program(
+        "HloModule step, num_partitions=4\nENTRY %main (a: f32[10]) -> f32[10] {\n"
+        "%a = f32[10]{0} parameter(0)\n"
+        "%t = token[] after-all()\n"
+        f"%s = (f32[10]{{0}}, u32[], token[]) send(%a, %t), channel_id=1, frontend_attributes={{{told}}}\n"
+        f"%r = (f32[10]{{0}}, u32[], token[]) recv(%t), channel_id=2, frontend_attributes={{{told}}}\n"
+        "%d = (f32[10]{0}, token[]) recv-done(%r), channel_id=2\n"
+        "ROOT %g = f32[10]{0} get-tuple-element(%d), index=0\n}\n"
+    )
+    collective = Collective(kind.lower().replace("_", "-"), members, overlaps=True)
+    assert dict(program.cost.collectives) == {collective: size}
+    # Once out of the memory, and once into it.
+    assert program.cost.memory_bytes == 80
 
 
 def test_bytes_that_a_device_has_to_send() -> None:

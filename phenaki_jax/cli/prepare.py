@@ -1,0 +1,108 @@
+"""phenaki prepare: videos and images of one's own as a dataset to train on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from phenaki_jax.files import check_folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.description = (
+        "Cuts videos into clips and writes them, and images, as a dataset that phenaki train reads by its name.\n"
+        "Broken files are set aside, and report.jsonl tells the reason of each. The same command goes on where it was\n"
+        "interrupted."
+    )
+    parser.epilog = (
+        "example:\n"
+        "  phenaki prepare videos --out data --name my_videos --size 64\n"
+        "  phenaki train --gin_file gin_configs/runs/videos_tokenizer.gin --workdir runs/tokenizer \\\n"
+        "    --gin.DATA_DIR=\"'data'\" --gin.MIXTURE=\"'my_videos'\""
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl "
+        "with columns file and caption, or a .tar of webdataset",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder of datasets, DATA_DIR of a training")
+    defaults = _defaults()
+    for name, kind, metavar, text in (
+        ("name", str, "NAME", "of the dataset"),
+        ("version", str, "X.Y.Z", "of the dataset"),
+        ("size", int, "PIXELS", "side of the square frames; the shorter side is resized, the middle cut out"),
+        ("fps", float, "N", "frames that are taken of a second"),
+        ("frames", int, "N", "of a clip, 1 + k * 2"),
+        ("stride", int, "N", "frames from one clip's beginning to the next one's; 0 for as many as a clip has"),
+        ("clips_per_video", int, "N", "at most, spread over the video; 0 for all"),
+        ("scene_threshold", float, "X", "how much frames differ where a scene is cut, 0 to 1; 0 cuts none"),
+        ("quality", int, "N", "of JPEG, 1 to 100"),
+        ("caption_length", int, "N", "characters at most; longer captions are cut at a word"),
+        ("on_missing_caption", str, "skip|empty", "set files without caption aside, or give them an empty one"),
+        ("test_share", float, "X", "share of the sources for tests"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=kind, default=defaults[name], metavar=metavar, help=f"{text} ({defaults[name]})"
+        )
+    parser.add_argument(
+        "--ignore_columns", nargs="+", default=[], metavar="NAME", help="columns of a table that are of no interest"
+    )
+    parser.add_argument("--shard_mb", type=int, default=128, metavar="N", help="about the size of a file (128)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes; 0 for one on each core (0)")
+    parser.add_argument(
+        "--time_limit", type=float, default=60.0, metavar="S", help="seconds without a new frame to give a file up (60)"
+    )
+    parser.add_argument(
+        "--memory_limit", type=float, default=4.0, metavar="GIB", help="memory that a process may take for a file (4)"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was made as one line of JSON")
+
+
+def _defaults() -> dict[str, Any]:
+    from phenaki_jax.data.prepare.settings import PrepareSettings
+
+    return {field.name: field.default for field in dataclasses.fields(PrepareSettings)}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepares; returns 0.
+
+    Raises:
+      UserError: see `data.prepare.preparation.prepare` and `PrepareSettings`.
+    """
+    from phenaki_jax.data.prepare.settings import PrepareSettings
+    from phenaki_jax.errors import UserError
+
+    check_folder(Path(args.out))
+    names = [field.name for field in dataclasses.fields(PrepareSettings)]
+    given = {name: value for name, value in vars(args).items() if name in names}
+    settings = PrepareSettings(**given, ignored_columns=tuple(args.ignore_columns), shard_bytes=args.shard_mb * 2**20)
+    if args.workers < 0 or args.time_limit <= 0 or args.memory_limit <= 0:
+        raise UserError(
+            f"found workers {args.workers}, time_limit {args.time_limit:g} and memory_limit {args.memory_limit:g}, "
+            "expected none below 0, and limits above it"
+        )
+    # After what takes no time to check.
+    from phenaki_jax.data.prepare.preparation import prepare
+    from phenaki_jax.data.prepare.workers import WorkerSettings
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    how = WorkerSettings(args.workers or cores, cores, args.time_limit, round(args.memory_limit * 2**30))
+    done = prepare(args.inputs, args.out, settings, how)
+    if args.json:
+        print(json.dumps({"folder": str(done.folder), "was_there": done.was_there, **done.statistics}))
+        return 0
+    splits = ", ".join(
+        f"{split['examples']} {name} of {split['sources']} sources" for name, split in done.statistics["splits"].items()
+    )
+    aside = done.statistics["set_aside"]
+    told = f"; {aside} set aside, see {done.folder / 'report.txt'}" if aside else ""
+    print(f"{done.folder}{' was there' if done.was_there else ''}: {splits}{told}")
+    return 0

@@ -1,0 +1,80 @@
+"""Tars as webdataset lays them out: members `key.mp4` beside `key.txt` or `key.json`."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from phenaki_jax.data.prepare.captions import clean_captions, decode_text
+from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.prepare.sources import SUFFIXES, Found, Place, Problem, Source
+from phenaki_jax.errors import UserError, reason_of
+
+TAR_SUFFIX = ".tar"
+_CAPTION_SUFFIXES = (".txt", ".json")
+_CAPTION_FIELDS = ("caption", "captions", "text")
+_LARGEST_CAPTION_FILE = 2**20
+
+
+def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Found:
+    """The sources of a tar, whose bytes are read out of it later.
+
+    Members of one key stand together, as webdataset writes them; others are found too.
+    """
+    media: dict[str, list[tuple[str, Place]]] = {}
+    texts: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
+    own = f"{prefix}{path.name}"
+    try:
+        for member, data in _members(path):
+            name = PurePosixPath(member.name)
+            key, suffix = str(name.with_suffix("")), name.suffix.lower()
+            if suffix in SUFFIXES:
+                place = Place(str(path), member.offset_data, member.size, suffix)
+                media.setdefault(key, []).append((f"{own}/{name}", place))
+            elif suffix in _CAPTION_SUFFIXES:
+                try:
+                    said, note = _texts(suffix, data)
+                except UserError as error:
+                    yield Problem(f"{own}/{name}", str(error))
+                    continue
+                texts.setdefault(key, []).extend(said)
+                notes.setdefault(key, []).extend([note] if note else [])
+    except (tarfile.TarError, OSError, EOFError) as error:
+        yield Problem(own, f"is damaged ({reason_of(error)}): what stands behind the damage is lost")
+    for key in sorted(media.keys() | texts.keys()):
+        captions, lost = clean_captions(texts.get(key, []), settings.caption_length)
+        for called, place in media.get(key, []):
+            yield Source(called, place, 0.0, -1.0, tuple(captions), (*notes.get(key, []), *lost))
+        if key not in media:
+            yield Problem(f"{own}/{key}", "has captions, and no video or image of its name")
+
+
+def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """All files, and what is in those of captions."""
+    with tarfile.open(path, "r:") as archive:
+        size = path.stat().st_size
+        for member in archive:
+            if not member.isfile():
+                continue
+            if member.offset_data + member.size > size:
+                raise tarfile.ReadError(f"{member.name} is cut off")
+            is_text = PurePosixPath(member.name).suffix.lower() in _CAPTION_SUFFIXES
+            file = archive.extractfile(member) if is_text else None
+            yield member, file.read(_LARGEST_CAPTION_FILE) if file else b""
+
+
+def _texts(suffix: str, data: bytes) -> tuple[list[str], str]:
+    text, note = decode_text(data)
+    if suffix == ".txt":
+        return text.splitlines(), note
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is no JSON ({reason_of(error)})") from error
+    values = [found.get(name) for name in _CAPTION_FIELDS] if isinstance(found, dict) else []
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [each for each in flat if isinstance(each, str)], note

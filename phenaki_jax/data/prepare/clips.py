@@ -1,0 +1,141 @@
+"""One source, decoded and cut into clips by a worker; nothing here loads TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from phenaki_jax.data.prepare.frames import Moments, open_frames, sampled, told_damaged
+from phenaki_jax.data.prepare.pictures import encode_jpeg
+from phenaki_jax.data.prepare.scenes import clip_starts, difference, scene_starts, thumbnail
+from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.prepare.sources import Place
+from phenaki_jax.errors import UserError, counted
+
+_DIGEST_BYTES = 2**20
+
+
+class Task(NamedTuple):
+    """What a worker is given.
+
+    Attributes:
+      number: of the source.
+      place: of its bytes.
+      start: seconds to where it is read from.
+      end: seconds to where it is read to; -1 for its end.
+    """
+
+    number: int
+    place: Place
+    start: float
+    end: float
+
+
+class Clips(NamedTuple):
+    """What a worker made of a source; the frames themselves are in a file, one JPEG after the other.
+
+    Attributes:
+      is_image: whether it is one picture.
+      sizes: bytes of each frame.
+      starts: first frame of each clip.
+      frames: of each clip.
+      begins: seconds of the first frame.
+      height: as shown, in pixels.
+      width: likewise.
+      scenes: how many.
+      digest: of the file's bytes, equal where files are.
+    """
+
+    is_image: bool
+    sizes: tuple[int, ...]
+    starts: tuple[int, ...]
+    frames: int
+    begins: float
+    height: int
+    width: int
+    scenes: int
+    digest: str
+
+
+def cut_source(
+    task: Task, settings: PrepareSettings, file: Path, *, threads: int = 1, alive: Callable[[], None] = lambda: None
+) -> Clips:
+    """Decodes a source, writes its frames and tells where its clips are.
+
+    Args:
+      task: which.
+      settings: how it is cut.
+      file: where frames go.
+      threads: that decode.
+      alive: called with each frame.
+
+    Raises:
+      UserError: there is something wrong with it.
+      OSError: the frames cannot be written.
+    """
+    moments = Moments(settings.fps, task.start, task.end if task.end >= 0 else math.inf)
+    differences: list[float] = []
+    sizes: list[int] = []
+    before: np.ndarray | None = None
+    small = np.zeros(0, np.float32)
+    with (
+        open_frames(task.place, settings.size, moments, threads=threads) as opened,
+        file.open("wb") as spool,
+    ):
+        for frame in sampled(opened.shown, moments):
+            alive()
+            if frame is not before:
+                picture = Image.fromarray(frame)
+                encoded = encode_jpeg(picture, settings.quality)
+                after = thumbnail(picture) if settings.scene_threshold else small
+                differences.append(difference(small, after) if sizes and settings.scene_threshold else 0.0)
+                before, small = frame, after
+            else:
+                differences.append(0.0)
+            spool.write(encoded)
+            sizes.append(len(encoded))
+            if opened.is_image:
+                break
+        frames = 1 if opened.is_image else settings.frames
+        scenes = scene_starts(differences, settings.scene_threshold)
+        starts = clip_starts(scenes, len(sizes), frames, settings.step, settings.clips_per_video)
+        if not starts:
+            raise UserError(_too_short(task, len(sizes), scenes, settings))
+        return Clips(
+            opened.is_image,
+            tuple(sizes),
+            tuple(starts),
+            frames,
+            task.start,
+            opened.height,
+            opened.width,
+            len(scenes),
+            _digest(task.place),
+        )
+
+
+def _too_short(task: Task, found: int, scenes: list[int], settings: PrepareSettings) -> str:
+    longest = max(np.diff([*scenes, found]), default=0)
+    where = (
+        "in its longest scene" if len(scenes) > 1 else f"of {task.start:g} s to {task.end:g} s" if task.end > 0 else ""
+    )
+    return (
+        f"is too short: found {counted(int(longest), 'frame')} {where}".rstrip()
+        + f" at {settings.fps:g} frames per second, expected {settings.frames}"
+    )
+
+
+def _digest(place: Place) -> str:
+    """Of the size, the beginning and the end, so that copies of a file are known without reading all of it."""
+    digest = hashlib.blake2b(str(place.size).encode(), digest_size=16)
+    with told_damaged(), place.open() as file:
+        digest.update(file.read(_DIGEST_BYTES))
+        file.seek(max(0, place.size - _DIGEST_BYTES))
+        digest.update(file.read())
+    return digest.hexdigest()

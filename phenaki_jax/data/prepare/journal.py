@@ -1,0 +1,184 @@
+"""What there is to do and what has been done, in a file that is right after any interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from phenaki_jax.data.prepare.sources import Found, Place, Problem, Source
+from phenaki_jax.errors import UserError, reason_of
+
+FORMAT_VERSION = 1
+_FETCHED_AT_ONCE = 1000
+_MAKE = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE problems (key TEXT, reason TEXT);
+CREATE TABLE sources (
+    number INTEGER PRIMARY KEY, hash BLOB, key TEXT, start REAL, end REAL, place TEXT, captions TEXT, notes TEXT,
+    result TEXT, UNIQUE (key, start, end)
+);
+CREATE TABLE digests (digest TEXT PRIMARY KEY, key TEXT, split TEXT) WITHOUT ROWID;
+"""
+_ADD = """
+INSERT INTO sources (hash, key, start, end, place, captions, notes) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET
+    captions = captions || char(10) || excluded.captions, notes = notes || char(10) || excluded.notes
+"""
+
+
+class Listed(NamedTuple):
+    """A source in its place in the order of the dataset.
+
+    Attributes:
+      number: of it.
+      share: from 0 to 1, its place among all: by hash, so the same whatever other sources there are.
+      source: as it was found, the captions of all its mentions together.
+      result: what became of it; None where nothing has yet.
+    """
+
+    number: int
+    share: float
+    source: Source
+    result: dict[str, Any] | None
+
+
+class Journal:
+    """An SQLite file of the sources in the order of their hash, and of what became of each.
+
+    Args:
+      file: made where it is not there.
+
+    Raises:
+      UserError: it is damaged, or of another version.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        is_new = not file.exists()
+        self._database = sqlite3.connect(file, isolation_level=None)
+        with self._told():
+            # Alone with the file, SQLite needs no memory that is shared, which network file systems do not have.
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            found = self._database.execute("PRAGMA user_version").fetchone()[0]
+            if is_new or not found:
+                with self.together():
+                    for statement in filter(str.strip, _MAKE.split(";")):
+                        self._database.execute(statement)
+                    self._database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            elif found != FORMAT_VERSION:
+                raise UserError(
+                    f"found {file} of version {found}, expected {FORMAT_VERSION}: delete {file.parent} to begin anew"
+                )
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{self._file} cannot be used ({reason_of(error)}): make room on its disk, or delete "
+                f"{self._file.parent} to begin anew"
+            ) from error
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is written in here is there after an interruption, or nothing of it."""
+        with self._told():
+            self._database.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def fact(self, name: str) -> Any:
+        """What was written of this name; None where nothing was."""
+        with self._told():
+            found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def write_fact(self, name: str, value: Any) -> None:
+        """Writes something that JSON can tell, over what was there."""
+        self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+    def add(self, found: Found) -> None:
+        """Takes in all that was found; a source that is mentioned again adds its captions."""
+        for each in found:
+            # A name on disk may be in no encoding.
+            each = each._replace(key=each.key.encode(errors="backslashreplace").decode())
+            if isinstance(each, Problem):
+                self._database.execute("INSERT INTO problems VALUES (?, ?)", each)
+                continue
+            captions, notes = "\n".join(each.captions), "\n".join(each.notes)
+            row = (_hash(each.key), each.key, each.start, each.end, json.dumps(each.place), captions, notes)
+            self._database.execute(_ADD, row)
+        self._database.execute("CREATE INDEX by_hash ON sources (hash, start, number)")
+
+    def count(self, *, done: bool = False) -> int:
+        """How many sources there are, or were done."""
+        condition = " WHERE result IS NOT NULL" if done else ""
+        with self._told():
+            found: int = self._database.execute(f"SELECT count(*) FROM sources{condition}").fetchone()[0]
+        return found
+
+    def sources(self, *, todo: bool = False) -> Iterator[Listed]:
+        """All sources in order, or those of which there is no result yet."""
+        last: tuple[bytes, float, int] = (b"", -1.0, -1)
+        condition = " AND result IS NULL" if todo else ""
+        while True:
+            with self._told():
+                rows = self._database.execute(
+                    "SELECT hash, start, number, key, end, place, captions, notes, result FROM sources "
+                    f"WHERE (hash, start, number) > (?, ?, ?){condition} ORDER BY hash, start, number LIMIT ?",
+                    (*last, _FETCHED_AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            for digest, start, number, key, end, place, captions, notes, result in rows:
+                each = Source(key, Place(*json.loads(place)), start, end, _lines(captions), _lines(notes))
+                yield Listed(number, _share(digest), each, json.loads(result) if result else None)
+            last = rows[-1][:3]
+
+    def problems(self) -> Iterator[Problem]:
+        """What was found and is no source, in the order of finding."""
+        with self._told():
+            rows = self._database.execute("SELECT key, reason FROM problems ORDER BY rowid").fetchall()
+        return (Problem(*row) for row in rows)
+
+    def write_result(self, number: int, result: dict[str, Any]) -> None:
+        """Writes what became of a source."""
+        self._database.execute("UPDATE sources SET result = ? WHERE number = ?", (json.dumps(result), number))
+
+    def first_of(self, digest: str) -> tuple[str, str] | None:
+        """Key and split of the first source with these bytes; None where there was none."""
+        with self._told():
+            found = self._database.execute("SELECT key, split FROM digests WHERE digest = ?", (digest,)).fetchone()
+        return tuple(found) if found else None
+
+    def write_first(self, digest: str, key: str, split: str) -> None:
+        """Says which source had these bytes first, unless that is known."""
+        self._database.execute("INSERT OR IGNORE INTO digests VALUES (?, ?, ?)", (digest, key, split))
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._database.close()
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def _share(digest: bytes) -> float:
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, text.split("\n"))))

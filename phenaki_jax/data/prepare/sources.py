@@ -1,0 +1,117 @@
+"""Videos and pictures with their captions, as they lie in folders, manifests and tars."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from phenaki_jax.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
+
+
+class Place(NamedTuple):
+    """Where the bytes of a source are.
+
+    Attributes:
+      path: of a file.
+      offset: of the first byte, where they are a part of the file.
+      length: how many bytes; -1 for the whole file.
+      suffix: says what they are, in lower case.
+    """
+
+    path: str
+    offset: int
+    length: int
+    suffix: str
+
+    @classmethod
+    def whole(cls, path: str | os.PathLike[str]) -> Place:
+        """All of a file."""
+        return cls(os.fspath(path), 0, -1, Path(path).suffix.lower())
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return os.path.getsize(self.path) if self.length < 0 else self.length
+
+    def open(self) -> io.BufferedReader:
+        """A file of these bytes alone."""
+        if self.length < 0:
+            return open(self.path, "rb")
+        return io.BufferedReader(_Part(self.path, self.offset, self.length))
+
+
+class Source(NamedTuple):
+    """One file, or a part of one in time.
+
+    Attributes:
+      key: what it is called in reports; its hash decides its place in the dataset and its split.
+      place: of its bytes.
+      start: seconds from its beginning to where it is read from.
+      end: seconds to where it is read to; -1 for its end.
+      captions: clean ones; none where none were found.
+      notes: on what was lost of the captions.
+    """
+
+    key: str
+    place: Place
+    start: float
+    end: float
+    captions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Problem(NamedTuple):
+    """Something that is no source, and why."""
+
+    key: str
+    reason: str
+
+
+Found = Iterator[Source | Problem]
+
+
+class _Part(io.RawIOBase):
+    """Bytes of a file from an offset on, as a file."""
+
+    def __init__(self, path: str, offset: int, length: int) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed with this)
+        self._offset, self._length, self._at = offset, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(0, self._length - self._at)]
+        count = os.preadv(self._file.fileno(), [view], self._offset + self._at) if view else 0
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence] + offset)
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def check_suffix(key: str) -> str:
+    """Of a video or a picture, in lower case.
+
+    Raises:
+      UserError: it is of neither.
+    """
+    suffix = Path(key).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"suffix {suffix!r} is none of {', '.join(SUFFIXES)}")
+    return suffix

@@ -1,0 +1,216 @@
+"""The seqio tasks of what `phenaki prepare` made, by the name of the dataset.
+
+    NAME_video_text   a window of a clip and one of its captions
+    NAME_image_text   an image and one of its captions
+    NAME              all of it; where there are both, images have their share of the examples, at most a fifth
+
+Their output features are those of `data.tasks`. They are made for a folder of datasets when they are asked for, and
+are no part of seqio's registry.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+
+from phenaki_jax.data.prepare.metadata import IMAGES, SPLITS, PreparedDataset, prepared_datasets
+from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
+from phenaki_jax.data.tensorflow_stack import seqio, tf
+from phenaki_jax.data.windows import (
+    OUTPUT_FEATURES,
+    PREFIX_FRAMES,
+    PREFIX_PROBABILITY,
+    VIDEO_RATE,
+    Seed,
+    check_prefix_probability,
+    check_shards,
+    decode_window,
+    draw_given,
+    draw_lots,
+)
+from phenaki_jax.errors import UserError
+
+_VIDEO, _IMAGE = "_video_text", "_image_text"
+
+
+class PreparedExamples(EncodedRecords):
+    """The records of a prepared dataset, unparsed: its clips or its images.
+
+    Args:
+      dataset: whose.
+      images: which.
+      shuffle_buffer: records to shuffle among.
+    """
+
+    def __init__(self, dataset: PreparedDataset, *, images: bool, shuffle_buffer: int = SHUFFLE_BUFFER) -> None:
+        self._dataset, self._kind = dataset, IMAGES * images
+        super().__init__(
+            [split for split in SPLITS if dataset.examples.get(split + self._kind)], shuffle_buffer=shuffle_buffer
+        )
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        """The files of a split; see `EncodedRecords.list_shards`."""
+        folder = self._dataset.folder
+        files = list(map(str, self._dataset.shards(split + self._kind)))
+        if not files:
+            raise UserError(f"found no {split + self._kind} files in {folder}, expected them: copy the dataset again")
+        check_shards(files, split + self._kind, str(folder), "prepare the dataset again")
+        return files
+
+
+def prepared_names(data_dir: str | os.PathLike[str]) -> list[str]:
+    """What `prepared_provider` knows, of the datasets in a folder."""
+    datasets = map(PreparedDataset.read, prepared_datasets(data_dir).values())
+    return [name for dataset in datasets for name in _rates_by_name(dataset)]
+
+
+def prepared_provider(name: str, data_dir: str | os.PathLike[str]) -> seqio.Mixture | seqio.Task | None:
+    """The task or mixture of a name; None where no dataset of the folder has one of this name.
+
+    Raises:
+      UserError: the dataset is damaged.
+    """
+    for own, folder in prepared_datasets(data_dir).items():
+        if name not in (own, own + _VIDEO, own + _IMAGE):
+            continue
+        dataset = PreparedDataset.read(folder)
+        tasks = {own + _VIDEO: video_text_task, own + _IMAGE: image_text_task}
+        rates = _rates_by_name(dataset).get(name)
+        if rates is None:
+            return None
+        if name in tasks:
+            return tasks[name](dataset)
+        return seqio.Mixture(name, [(tasks[task](dataset), rate) for task, rate in rates.items()])
+    return None
+
+
+def _rates_by_name(dataset: PreparedDataset) -> dict[str, dict[str, float]]:
+    """Of each name that the dataset has, the tasks and their rates."""
+    counts = {
+        dataset.name + task: sum(dataset.examples.get(split + kind, 0) for split in SPLITS)
+        for task, kind in ((_VIDEO, ""), (_IMAGE, IMAGES))
+    }
+    there = {task: count for task, count in counts.items() if count}
+    rates = dict.fromkeys(there, 1.0)
+    if len(there) > 1:
+        videos, images = there
+        rates[images] = min(1 - VIDEO_RATE, there[images] / sum(there.values()))
+        rates[videos] = 1 - rates[images]
+    return {dataset.name: rates, **{task: {task: 1.0} for task in there}}
+
+
+def video_text_task(
+    dataset: PreparedDataset,
+    *,
+    prefix_probability: float = PREFIX_PROBABILITY,
+    prefix_frames: int | None = None,
+) -> seqio.Task:
+    """Windows of clips, anywhere in them, with one of their captions.
+
+    Args:
+      dataset: whose.
+      prefix_probability: how many of the windows are continuations, from 0 to 1.
+      prefix_frames: given frames of a continuation; where None 5, or as many fewer, an odd number, as windows of few
+        frames need.
+    """
+    windows = functools.partial(
+        _windows, dataset=dataset, prefix_probability=prefix_probability, prefix_frames=prefix_frames
+    )
+    return _task(dataset, dataset.name + _VIDEO, windows, images=False)
+
+
+def image_text_task(dataset: PreparedDataset) -> seqio.Task:
+    """Images, one frame each, with one of their captions."""
+    return _task(dataset, dataset.name + _IMAGE, functools.partial(_image, size=dataset.size), images=True)
+
+
+def _task(dataset: PreparedDataset, name: str, preprocessor: functools.partial, *, images: bool) -> seqio.Task:
+    return seqio.Task(
+        name,
+        source=PreparedExamples(dataset, images=images),
+        preprocessors=[preprocessor],
+        output_features=OUTPUT_FEATURES,
+        shuffle_buffer_size=None,
+    )
+
+
+def _windows(
+    examples: tf.data.Dataset,
+    sequence_length: Mapping[str, int],
+    *,
+    dataset: PreparedDataset,
+    prefix_probability: float,
+    prefix_frames: int | None,
+) -> tf.data.Dataset:
+    frames = sequence_length["video"]
+    check_prefix_probability(prefix_probability)
+    if frames > dataset.frames:
+        raise UserError(
+            f"found windows of {frames} frames, expected at most {dataset.frames}, those of a clip of {dataset.name}: "
+            "ask for fewer, or prepare it again with more --frames"
+        )
+    if prefix_frames is None:
+        # The most of 1 + k * 2 that leaves two new ones.
+        prefix_frames = min(PREFIX_FRAMES, frames - 2 - (frames - 1) % 2)
+        prefix_probability = prefix_probability if prefix_frames > 0 else 0.0
+    if prefix_probability > 0 and not 1 <= prefix_frames < frames:
+        raise UserError(
+            f"found continuations of {frames} frames, {prefix_frames} of them given, expected at least one given and "
+            "one new: change prefix_frames"
+        )
+    return _window(
+        examples,
+        size=dataset.size,
+        clip_frames=dataset.frames,
+        frames=frames,
+        prefix_probability=prefix_probability,
+        prefix_frames=max(prefix_frames, 0),
+    )
+
+
+@seqio.map_over_dataset(num_seeds=1)
+@tf.autograph.experimental.do_not_convert
+def _window(
+    example: dict[str, tf.Tensor],
+    seed: Seed,
+    *,
+    size: int,
+    clip_frames: int,
+    frames: int,
+    prefix_probability: float,
+    prefix_frames: int,
+) -> dict[str, tf.Tensor]:
+    clip = _parse(example["record"])
+    prefix_lots, place_lots, caption_lots = draw_lots(seed, [1, clip_frames - frames + 1, 1])
+    start = tf.argmax(place_lots, output_type=tf.int32)
+    return {
+        "video": decode_window(clip["frames"], start, frames, size, tf.io.decode_jpeg),
+        "text": _caption(clip["captions"], caption_lots),
+        "prefix_frames": draw_given(prefix_lots, prefix_probability, prefix_frames)[None],
+    }
+
+
+@seqio.map_over_dataset(num_seeds=1)
+@tf.autograph.experimental.do_not_convert
+def _image(example: dict[str, tf.Tensor], seed: Seed, *, size: int) -> dict[str, tf.Tensor]:
+    image = _parse(example["record"])
+    (caption_lots,) = draw_lots(seed, [1])
+    return {
+        "video": decode_window(image["frames"], 0, 1, size, tf.io.decode_jpeg),
+        "text": _caption(image["captions"], caption_lots),
+        "prefix_frames": tf.constant([0]),
+    }
+
+
+def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What the tasks need of a record, the frames still encoded."""
+    strings = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
+    return tf.io.parse_single_example(record, {"frames": strings, "captions": strings})
+
+
+def _caption(captions: tf.Tensor, lots: tf.Tensor) -> tf.Tensor:
+    """One of the captions, all equally likely; empty where there is none."""
+    count = tf.size(captions)
+    index = tf.minimum(tf.cast(lots[0] * tf.cast(count, tf.float32), tf.int32), count - 1)
+    return tf.concat([captions, [""]], 0)[tf.maximum(index, 0)]

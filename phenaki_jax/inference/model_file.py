@@ -1,0 +1,169 @@
+"""model.json of an exported folder: what a model is, apart from its parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phenaki_jax import __version__
+from phenaki_jax.errors import UserError
+from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.plain_data import from_plain
+from phenaki_jax.inference.video_files import check_fps
+from phenaki_jax.inference.window import PhenakiConfig
+from phenaki_jax.tokenizer.config import CViViTConfig
+
+FORMAT_VERSION = 5
+# Without a fingerprint, and otherwise as they are now.
+_READABLE = (4, FORMAT_VERSION)
+MODEL_FILE = "model.json"
+PROGRAMS_FOLDER, PROGRAMS_FILE = "stablehlo", "programs.json"
+BYTES = "bytes"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMetadata:
+    """What is known of a model besides its sizes.
+
+    Attributes:
+      sampling: how tokens are drawn where nothing else is asked for.
+      prefix_frames: frames that a window is given of the one before it, 0 or 1 + k * temporal_patch.
+      fps: frames per second of the videos it was trained on.
+      trained_on: whatever tells where it comes from, as JSON.
+    """
+
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+    prefix_frames: int = 5
+    fps: float = 8.0
+    trained_on: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def check(self, tokenizer: CViViTConfig) -> None:
+        """Refuses given frames that leave nothing of a window to draw.
+
+        Raises:
+          UserError: says what was found and what is possible.
+        """
+        check_fps(self.fps)
+        if self.prefix_frames:
+            tokenizer.times(self.prefix_frames)
+        if self.prefix_frames >= tokenizer.frames:
+            raise UserError(
+                f"prefix_frames {self.prefix_frames} leaves no new frame in windows of {tokenizer.frames} frames; "
+                f"expected at most {max(0, tokenizer.frames - tokenizer.temporal_patch)}"
+            )
+
+
+def usual_metadata(config: PhenakiConfig | CViViTConfig, **known: Any) -> ModelMetadata:
+    """The defaults of `ModelMetadata`, with as many given frames, up to 5, as the windows allow."""
+    tokenizer = tokenizer_config(config)
+    most = min(ModelMetadata.prefix_frames, tokenizer.frames - 1)
+    return ModelMetadata(**{"prefix_frames": tokenizer.whole_part(most), **known})
+
+
+def tokenizer_config(config: PhenakiConfig | CViViTConfig) -> CViViTConfig:
+    """The part of a configuration that every model has."""
+    return config if isinstance(config, CViViTConfig) else config.tokenizer
+
+
+def config_from_plain(plain: Mapping[str, Any], place: str) -> PhenakiConfig | CViViTConfig:
+    """Turns {"tokenizer": {...}}, or that with "text" and "transformer", into what `dataclasses.asdict` made it of.
+
+    Raises:
+      UserError: names the place and what is wrong there.
+    """
+    if set(plain) == {"tokenizer"}:
+        return from_plain(CViViTConfig, plain["tokenizer"], f"{place}, tokenizer")
+    return from_plain(PhenakiConfig, plain, place)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """What model.json holds.
+
+    Attributes:
+      format: of the folder.
+      phenaki_jax: version of the package that wrote it.
+      config: of all three models, or {"tokenizer": ...}, as `dataclasses.asdict` makes it.
+      codebook_size: number of codes, for other programs that read the file.
+      vocabulary: fingerprint of a frozen text encoder's vocabulary, or `BYTES`.
+      metadata: what else is known.
+      fingerprint: of the parameters; empty in folders of format 4.
+    """
+
+    format: int
+    phenaki_jax: str
+    config: Mapping[str, Any]
+    codebook_size: int
+    vocabulary: str
+    metadata: ModelMetadata
+    fingerprint: str = ""
+
+
+def make_model_file(
+    config: PhenakiConfig | CViViTConfig, metadata: ModelMetadata, vocabulary: str, fingerprint: str
+) -> ModelFile:
+    """What is told of a model; see `ModelFile`."""
+    plain = dataclasses.asdict(config)
+    return ModelFile(
+        format=FORMAT_VERSION,
+        phenaki_jax=__version__,
+        config=plain if isinstance(config, PhenakiConfig) else {"tokenizer": plain},
+        codebook_size=tokenizer_config(config).quantizer.codebook_size,
+        vocabulary=vocabulary or BYTES,
+        metadata=metadata,
+        fingerprint=fingerprint,
+    )
+
+
+def write_model_file(folder: Path, content: ModelFile) -> None:
+    """Writes model.json to a folder."""
+    (folder / MODEL_FILE).write_text(json.dumps(dataclasses.asdict(content), indent=2) + "\n")
+
+
+def fingerprint_of_model(folder: str | Path) -> str:
+    """What tells a model's parameters from others; empty where its folder is of format 4, which does not say.
+
+    Raises:
+      UserError: see `read_model_file`.
+    """
+    return read_model_file(Path(folder))[0].fingerprint
+
+
+def read_model_file(folder: Path) -> tuple[ModelFile, PhenakiConfig | CViViTConfig]:
+    """Reads model.json of a folder, and checks it against itself.
+
+    Raises:
+      UserError: it is not there, damaged, of another version, or changed so that its parts do not fit each other.
+    """
+    file = folder / MODEL_FILE
+    if not file.is_file():
+        raise UserError(
+            f"found no {file.name} in {file.parent}, expected the folder of an exported model: "
+            "name one, or make it with phenaki export"
+        )
+    try:
+        plain = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is no JSON ({error}): export the model again") from error
+    version = plain.get("format") if isinstance(plain, dict) else None
+    if version not in _READABLE:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        raise UserError(
+            f"{file}: found format {version!r}, expected {' or '.join(map(str, _READABLE))}, which phenaki_jax "
+            f"{__version__} reads; install {'a newer phenaki_jax, or ' if newer else ''}the phenaki_jax that wrote it, "
+            "or train and export the model with this one"
+        )
+    content = from_plain(ModelFile, plain, str(file))
+    config = config_from_plain(content.config, f"{file}, config")
+    codebook_size = tokenizer_config(config).quantizer.codebook_size
+    if content.codebook_size != codebook_size:
+        raise UserError(
+            f"{file}: found codebook_size {content.codebook_size}, expected {codebook_size} as its tokenizer's "
+            "quantizer says; the file was changed by hand: export the model again"
+        )
+    if isinstance(config, PhenakiConfig):
+        content.metadata.check(config.tokenizer)
+    return content, config

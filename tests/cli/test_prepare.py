@@ -1,0 +1,73 @@
+"""phenaki prepare: from a folder to a dataset that the other commands read, and what it refuses."""
+
+import json
+import pathlib
+
+import pytest
+
+from phenaki_jax.cli.main import main
+from tests.data.prepare.files import make_image, make_video
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for index in range(3):
+        make_video(folder / f"{index}.mp4", filters=f"hue=h={60 * index}")
+        (folder / f"{index}.txt").write_text(f"video {index}")
+    make_image(folder / "3.png")
+    (folder / "broken.mp4").touch()
+    (folder / "broken.txt").write_text("nothing")
+    return folder
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main(["prepare", *map(str, arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
+    videos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", videos, "--out", tmp_path, "--name", "own", "--size", 16, "--frames", 5, "--workers", 1]
+    assert main([*map(str, words), "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["folder"] == str(tmp_path / "own" / "1.0.0")
+    assert sum(split["examples"] for split in found["splits"].values()) == 12
+    assert found["reasons"] == {"has no caption": 1, "is empty (0 bytes)": 1}
+    assert captured.err == ""
+    assert main([*map(str, words)]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"{tmp_path / 'own' / '1.0.0'} was there: ")
+    assert "2 set aside, see" in line
+    assert main(["inspect", found["folder"], "--out", str(tmp_path / "grid.png")]) == 0
+    assert (tmp_path / "grid.png").exists()
+    capsys.readouterr()
+    assert "made with other settings (quality 95, now 50)" in told(capsys, *words[1:], "--quality", 50)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frames", "16"], "found frames 16, expected 1 + k * 2, such as 15 or 17"),
+        (["--name", "My videos"], "found name 'My videos', expected lower-case letters"),
+        (["--size", "4"], "found size 4, expected 16 to 2048"),
+        (["--on_missing_caption", "drop"], "found on_missing_caption 'drop', expected one of skip, empty"),
+        (["--time_limit", "0"], "time_limit 0"),
+        (["--fps", "0"], "found fps 0, expected"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert message in told(capsys, tmp_path, "--out", tmp_path / "data", *arguments)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_of_nothing_is_told(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "videos").mkdir()
+    assert "found no video and no image in" in told(capsys, tmp_path / "videos", "--out", tmp_path / "data")

@@ -1,0 +1,126 @@
+"""Tables are read row by row: what is wrong with a row is told of that row, and the others are read."""
+
+import json
+import pathlib
+
+import pytest
+
+from phenaki_jax.data.prepare.manifests import read_manifest
+from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.prepare.sources import Problem, Source
+from phenaki_jax.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """With files that tables can name."""
+    for name in ("a.mp4", "b.webm", "c.png", "notes.txt"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def read(path: pathlib.Path, text: str | bytes, **settings: object) -> list[Source | Problem]:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return list(read_manifest(path, PrepareSettings(**settings)))
+
+
+def in_short(found: list[Source | Problem]) -> list[tuple[str, object]]:
+    return [(each.key, each.captions if isinstance(each, Source) else each.reason) for each in found]
+
+
+def test_rows_of_csv_are_files_with_captions(folder: pathlib.Path) -> None:
+    text = 'file,caption,start,end\na.mp4,"a dog, running",0,2.5\nb.webm,"a\ncat",,\nc.png,,,\n'
+    found = read(folder / "table.csv", text)
+    assert in_short(found) == [("a.mp4", ("a dog, running",)), ("b.webm", ("a cat",)), ("c.png", ())]
+    assert [(each.start, each.end) for each in found] == [(0, 2.5), (0, -1), (0, -1)]
+    assert found[0].place.path == str(folder / "a.mp4")
+
+
+def test_several_captions_are_a_list_in_json(folder: pathlib.Path) -> None:
+    found = read(folder / "table.csv", 'video,captions\na.mp4,"[""one"", ""two""]"\n')
+    assert in_short(found) == [("a.mp4", ("one", "two"))]
+    lines = [{"video": "a.mp4", "captions": ["one", "two"]}, {"image": "c.png", "caption": "three", "start": None}]
+    found = read(folder / "table.jsonl", "\n\n".join(map(json.dumps, lines)))
+    assert in_short(found) == [("a.mp4", ("one", "two")), ("c.png", ("three",))]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("a.mp4", "found 1 values, expected 2"),
+        ("gone.mp4,x", "found no file gone.mp4"),
+        (",x", "found 0 files"),
+        ("notes.txt,x", "suffix '.txt' is none of"),
+        ('"a.mp4,x', "a quote is not closed"),
+        ('a"b".mp4,"x"y', "cannot be read"),
+    ],
+)
+def test_a_bad_row_of_csv_is_told_with_its_line_and_nothing_else_is_lost(
+    folder: pathlib.Path, row: str, reason: str
+) -> None:
+    rows = ["a.mp4,good"] * 50
+    found = read(folder / "table.csv", "\n".join(["file,caption", *rows, row, *rows]))
+    problems = [each for each in found if isinstance(each, Problem)]
+    assert [problem.key for problem in problems] == ["table.csv, line 52"]
+    assert reason in problems[0].reason
+    assert len(found) == 101
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"file": "a.mp4"', "cannot be read"),
+        ('["a.mp4"]', "found a list, expected an object"),
+        ('{"file": "a.mp4", "start": 3, "end": 2}', "found start 3 and end 2"),
+        ('{"file": "a.mp4", "start": "soon"}', "found start 'soon', expected seconds"),
+        ('{"file": "a.mp4", "end": -2}', "found end -2, expected seconds"),
+        ('{"file": "a.mp4", "video": "b.webm"}', "found 2 files"),
+        ('{"file": "a.mp4", "caption": 5}', "found an int as caption, expected text"),
+        ('{"file": "a.mp4", "titel": "x"}', "unknown column 'titel'"),
+    ],
+)
+def test_a_bad_row_of_jsonl_is_told_with_its_line(folder: pathlib.Path, row: str, reason: str) -> None:
+    good = '{"file": "b.webm", "caption": "good"}'
+    first, bad, last = read(folder / "table.jsonl", "\n".join([good, row, good]))
+    assert first == last
+    assert bad.key == "table.jsonl, line 2"
+    assert reason in bad.reason
+
+
+def test_a_table_with_unknown_columns_is_refused_unless_they_are_ignored(folder: pathlib.Path) -> None:
+    text = "file,caption,licence\na.mp4,a dog,mine\n"
+    with pytest.raises(UserError, match=r"table.csv: found unknown column 'licence', .* --ignore_columns licence"):
+        read(folder / "table.csv", text)
+    assert in_short(read(folder / "table.csv", text, ignored_columns=("licence",))) == [("a.mp4", ("a dog",))]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "found an empty table"), ("caption\na dog\n", "expected one of file, video, image, which names the files")],
+)
+def test_a_table_of_no_files_is_refused(folder: pathlib.Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(folder / "table.csv", text)
+
+
+def test_a_row_that_is_not_in_utf8_is_read_with_a_note(folder: pathlib.Path) -> None:
+    first, second = read(folder / "table.csv", b"file,caption\n" + "a.mp4,ein Fuß\n".encode("cp1252") + b"b.webm,x\n")
+    assert first.captions == ("ein Fuß",)
+    assert "not in UTF-8" in first.notes[0]
+    assert second.notes == ()
+
+
+@pytest.mark.slow
+def test_one_bad_row_in_a_million_is_found_and_the_table_is_never_in_memory(folder: pathlib.Path) -> None:
+    rows = 1_000_000
+    with (folder / "table.csv").open("w") as file:
+        file.write("file,caption\n")
+        for index in range(rows):
+            file.write('"a.mp4,broken\n' if index == 765_432 else f"a.mp4,caption {index}\n")
+    bad = good = 0
+    for each in read_manifest(folder / "table.csv", PrepareSettings()):
+        good += isinstance(each, Source)
+        if isinstance(each, Problem):
+            bad += 1
+            assert each.key == "table.csv, line 765434"
+    assert (bad, good) == (1, rows - 1)

@@ -1,0 +1,225 @@
+"""A folder of files of every kind becomes a dataset: all that is good once, and a reason for each that is not."""
+
+import collections
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from phenaki_jax.data.prepare.metadata import PreparedDataset
+from phenaki_jax.data.prepare.preparation import Prepared, prepare
+from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.tensorflow_stack import tfds
+from phenaki_jax.errors import UserError
+from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS, make_folder
+from tests.data.prepare.files import make_video
+
+
+def read(folder: pathlib.Path) -> dict[str, list[dict]]:
+    """The examples of each split, as TFDS reads them."""
+    builder = tfds.builder_from_directory(str(folder))
+    uncached = tfds.ReadConfig(try_autocache=False)
+    return {
+        split: list(tfds.as_numpy(builder.as_dataset(split=split, read_config=uncached)))
+        for split in builder.info.splits
+    }
+
+
+def report(folder: pathlib.Path) -> dict[str, str]:
+    lines = map(json.loads, (folder / "report.jsonl").read_text().splitlines())
+    return {line["source"]: line["reason"] for line in lines if "reason" in line}
+
+
+def content(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def examples(prepared: Prepared) -> dict[str, list[dict]]:
+    return read(prepared.folder)
+
+
+def test_every_good_file_is_there_once_with_all_its_clips(prepared: Prepared, examples: dict[str, list[dict]]) -> None:
+    clips = collections.Counter(each["source"].decode() for split in examples.values() for each in split)
+    # Of two copies the one whose name comes first in the order of hashes is taken.
+    [taken] = {"h264.mp4", "copy.mp4"} & set(clips)
+    assert clips == {taken if name == "h264.mp4" else name: count for name, count in GOOD.items()}
+    starts = sorted(
+        float(each["start"]) for split in examples.values() for each in split if each["source"] == b"vp9.webm"
+    )
+    assert starts == [0, 0.625, 1.25, 1.875]
+
+
+def test_every_bad_file_is_named_with_its_reason(prepared: Prepared) -> None:
+    found = report(prepared.folder)
+    if "h264.mp4" in found:
+        found["copy.mp4"] = found.pop("h264.mp4")
+    assert set(found) == set(BAD)
+    for name, reason in BAD.items():
+        assert found[name].startswith(reason), (name, found[name])
+    assert prepared.statistics["set_aside"] == len(BAD)
+    summary = (prepared.folder / "report.txt").read_text()
+    assert summary.startswith(f"{len(BAD)} set aside")
+
+
+def test_no_source_is_in_two_splits_and_each_kind_has_both(examples: dict[str, list[dict]]) -> None:
+    sources = {split: {each["source"] for each in found} for split, found in examples.items()}
+    assert set(sources) == {"train", "test", "train_images", "test_images"}
+    everything = [source for found in sources.values() for source in found]
+    assert len(everything) == len(set(everything))
+    assert all(sources.values())
+    images = sources["train_images"] | sources["test_images"]
+    assert images == {b"still.png", b"photo.jpg", b"one_frame.gif"}
+
+
+def test_examples_are_clips_with_their_captions(examples: dict[str, list[dict]]) -> None:
+    for split, found in examples.items():
+        for each in found:
+            assert each["frames"].shape == ((1 if "images" in split else 5), 32, 32, 3)
+            assert each["frames"].dtype == np.uint8
+            assert each["captions"].tolist()[1] == b"another caption"
+            assert each["fps"] == 8
+    [size] = {
+        tuple(each["original_size"])
+        for found in examples.values()
+        for each in found
+        if each["source"] == b"rotated.mov"
+    }
+    assert size == (64, 48)
+
+
+def test_clips_of_a_cut_video_are_of_one_scene_each(examples: dict[str, list[dict]]) -> None:
+    clips = [
+        each["frames"].astype(int) for found in examples.values() for each in found if each["source"] == b"cut.mp4"
+    ]
+    first, second = (clip.mean((1, 2)) for clip in clips)
+    assert max(np.ptp(first, 0).max(), np.ptp(second, 0).max()) < 6
+    assert np.abs(first.mean(0) - second.mean(0)).max() > 20
+
+
+def test_there_is_something_to_look_at(prepared: Prepared) -> None:
+    statistics = json.loads((prepared.folder / "statistics.json").read_text())
+    assert statistics["splits"] == prepared.statistics["splits"]
+    assert sum(split["examples"] for split in statistics["splits"].values()) == sum(GOOD.values())
+    assert statistics["width"]["most"] == 67
+    for name in ("contact_sheet.png", "histograms.png"):
+        assert (prepared.folder / name).stat().st_size > 1000
+    dataset = PreparedDataset.read(prepared.folder)
+    assert (dataset.name, dataset.size, dataset.frames) == ("my_videos", 32, 5)
+
+
+def test_a_finished_dataset_is_left_alone(folder: pathlib.Path, prepared: Prepared) -> None:
+    before = content(prepared.folder)
+    again = prepare([folder], prepared.folder.parents[1], SETTINGS, TWO_WORKERS)
+    assert again == prepared._replace(was_there=True)
+    assert content(prepared.folder) == before
+    other = PrepareSettings(size=64, frames=5)
+    with pytest.raises(UserError, match=r"made with other settings \(size 32, now 64\)"):
+        prepare([folder], prepared.folder.parents[1], other, TWO_WORKERS)
+
+
+def test_where_nothing_is_good_it_is_told_and_only_the_report_is_left(tmp_path: pathlib.Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with pytest.raises(UserError, match=r"found no video and no image in .*videos"):
+        prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
+    (videos / "a.mp4").touch()
+    (videos / "a.txt").write_text("a caption")
+    with pytest.raises(UserError, match=r"found nothing good in .*, 1 for the reason: is empty \(0 bytes\); .*report"):
+        prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
+    left = {path.name for path in (tmp_path / "data" / "my_videos").iterdir()}
+    assert left == {".lock", "report.jsonl", "report.txt"}
+
+
+def test_the_only_video_is_for_training(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "a.mp4")
+    settings = PrepareSettings(size=32, frames=5, on_missing_caption="empty")
+    done = prepare([tmp_path / "videos"], tmp_path / "data", settings, TWO_WORKERS)
+    assert {split: len(found) for split, found in read(done.folder).items()} == {"train": 4}
+    assert read(done.folder)["train"][0]["captions"].size == 0
+
+
+TURNS = 14
+COMMAND = "from tests.data.prepare.test_preparation import run_command; run_command()"
+
+
+def run_command() -> None:
+    """What is killed and begun again: prepares what its arguments name."""
+    videos, data, workers = sys.argv[1:]
+    prepare([videos], data, SETTINGS, TWO_WORKERS._replace(workers=int(workers)))
+
+
+def begin(videos: pathlib.Path, data: pathlib.Path, workers: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", COMMAND, str(videos), str(data), str(workers)])
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of 300 files."""
+    folder = tmp_path_factory.mktemp("many")
+    for index in range(TURNS):
+        (folder / str(index)).mkdir()
+        make_folder(folder / str(index), turn=index)
+    for path in folder.rglob("nobody.txt"):
+        path.unlink()
+    assert sum(path.suffix != ".txt" for path in folder.rglob("*.*")) > 300 - len(BAD)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many_prepared(many: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, float]:
+    """The dataset of these, made by one process that decodes, and how long it took."""
+    data = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    assert begin(many, data, 1).wait() == 0
+    return data / "my_videos" / "1.0.0", time.monotonic() - began
+
+
+@pytest.mark.slow
+def test_of_300_files_every_good_clip_is_there_once_and_every_bad_file_is_named(
+    many_prepared: tuple[pathlib.Path, float],
+) -> None:
+    folder, _ = many_prepared
+    clips = collections.Counter(each["source"].decode() for split in read(folder).values() for each in split)
+    aside = report(folder)
+    for turn in range(TURNS):
+        copies = {f"{turn}/h264.mp4", f"{turn}/copy.mp4"}
+        assert len(copies & set(clips)) == len(copies & set(aside)) == 1
+        for name, count in GOOD.items():
+            assert name == "h264.mp4" or clips[f"{turn}/{name}"] == count
+        for name in set(BAD) - {"copy.mp4", "nobody.txt"}:
+            assert aside[f"{turn}/{name}"].startswith(BAD[name])
+    assert sum(clips.values()) == TURNS * sum(GOOD.values())
+    assert len(aside) == TURNS * (len(BAD) - 1)
+
+
+@pytest.mark.slow
+def test_workers_and_kills_change_no_byte(
+    many: pathlib.Path, many_prepared: tuple[pathlib.Path, float], tmp_path: pathlib.Path
+) -> None:
+    """Killed with -9 at ten instants all over the work, and gone on with each time; begun anew where it was done."""
+    whole, lasts = many_prepared
+    made = tmp_path / "my_videos" / "1.0.0"
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 10:
+        process = begin(many, tmp_path, 2)
+        time.sleep(lasts * rng.uniform(0.1, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if made.is_dir():
+            assert content(made) == content(whole)
+            shutil.rmtree(made)
+        else:
+            kills += 1
+    assert begin(many, tmp_path, 2).wait() == 0
+    assert content(made) == content(whole)
+    assert sorted(os.listdir(tmp_path / "my_videos")) == [".lock", "1.0.0"]

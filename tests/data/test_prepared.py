@@ -1,0 +1,172 @@
+"""What phenaki prepare made is read by the name of the dataset: windows, captions, images, in mixtures."""
+
+import collections
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from phenaki_jax.data.feed import make_feed
+from phenaki_jax.data.prepare import metadata
+from phenaki_jax.data.prepare.pictures import encode_jpeg
+from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
+from phenaki_jax.data.prepared import prepared_names, video_text_task
+from phenaki_jax.data.sources import provider_of, rates_of, source_shards
+from phenaki_jax.data.tensorflow_stack import tfds
+from phenaki_jax.errors import UserError
+
+FRAMES, SIZE = 9, 16
+CAPTIONS = ["one", "two", "three"]
+
+
+def example(index: int, frames: int) -> bytes:
+    """A clip whose frame k is of grey 10 * k, as bright in red as its index says."""
+    pictures = [Image.new("RGB", (SIZE, SIZE), (20 * index, 10 * k, 10 * k)) for k in range(frames)]
+    encoded = [encode_jpeg(picture, 100) for picture in pictures]
+    captions = CAPTIONS[: index % 4]
+    return encode_example(encoded, captions, source=f"{index}.mp4", start=0.0, fps=8.0, original_size=(48, 64))
+
+
+def write_dataset(data_dir: pathlib.Path, name: str, examples: dict[str, int], version: str = "1.0.0") -> pathlib.Path:
+    """A dataset as phenaki prepare lays it out, of so many examples of each split, in two files."""
+    folder = data_dir / name / version
+    folder.mkdir(parents=True)
+    for split, count in examples.items():
+        records = [framed(example(index, 1 if metadata.IMAGES in split else FRAMES)) for index in range(count)]
+        for file in range(2):
+            (folder / shard_name(name, split, file, 2)).write_bytes(b"".join(records[file::2]))
+    (folder / metadata.SETTINGS_FILE).write_text(json.dumps({"name": name, "size": SIZE, "frames": FRAMES}))
+    splits = {split: {"examples": count} for split, count in examples.items()}
+    (folder / metadata.STATISTICS_FILE).write_text(json.dumps({"splits": splits}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """With a dataset of both kinds and one of clips alone."""
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, "both", {"train": 12, "test": 4, "train_images": 4, "test_images": 2})
+    write_dataset(folder, "clips", {"train": 3})
+    return folder
+
+
+def read(name: str, data_dir: pathlib.Path, *, frames: int = 5, epochs: int = 1, **options: object) -> list[dict]:
+    lengths = {"video": frames, "prefix_frames": 1}
+    dataset = provider_of(name, data_dir).get_dataset(lengths, **{"seed": 0, "num_epochs": epochs, **options})
+    return list(tfds.as_numpy(dataset))
+
+
+def test_windows_are_successive_frames_anywhere_in_a_clip(data_dir: pathlib.Path) -> None:
+    starts = collections.Counter()
+    for each in read("both_video_text", data_dir, epochs=20):
+        assert each["video"].shape == (5, SIZE, SIZE, 3)
+        green = each["video"][:, 8, 8, 1].astype(int)
+        start = round(green[0] / 10)
+        assert np.abs(green - 10 * (start + np.arange(5))).max() <= 2
+        starts[start] += 1
+    assert set(starts) == set(range(FRAMES - 5 + 1))
+    assert max(starts.values()) < 2.5 * min(starts.values())
+
+
+def test_every_caption_is_drawn_and_none_is_empty_text(data_dir: pathlib.Path) -> None:
+    found = collections.defaultdict(set)
+    for each in read("both_video_text", data_dir, epochs=20):
+        found[round(each["video"][0, 8, 8, 0] / 20)].add(each["text"].decode())
+    assert {index: len(texts) for index, texts in found.items()} == {index: max(1, index % 4) for index in range(12)}
+    assert found[0] == {""}
+    assert found[3] == set(CAPTIONS)
+
+
+@pytest.mark.parametrize(("frames", "given"), [(1, {0}), (3, {0, 1}), (5, {0, 3}), (7, {0, 5}), (9, {0, 5})])
+def test_half_of_the_windows_are_continuations(data_dir: pathlib.Path, frames: int, given: set[int]) -> None:
+    counts = collections.Counter(
+        each["prefix_frames"].item() for each in read("both_video_text", data_dir, frames=frames, epochs=20)
+    )
+    assert set(counts) == given
+    if len(given) > 1:
+        assert 0.35 < counts[0] / counts.total() < 0.65
+
+
+def test_images_are_one_frame_and_have_their_share_of_the_mixture(data_dir: pathlib.Path) -> None:
+    images = read("both_image_text", data_dir)
+    assert [each["video"].shape for each in images] == [(1, SIZE, SIZE, 3)] * 4
+    assert {task.name: rate for task, rate in rates_of("both", data_dir).items()} == {
+        "both_video_text": pytest.approx(0.8),
+        "both_image_text": pytest.approx(0.2),
+    }
+    mixed = provider_of("both", data_dir).get_dataset({"video": 5, "prefix_frames": 1}, seed=0, num_epochs=None)
+    lengths = collections.Counter(len(each["video"]) for each in tfds.as_numpy(mixed.take(400)))
+    assert set(lengths) == {1, 5}
+    assert 0.12 < lengths[1] / 400 < 0.28
+
+
+def test_a_dataset_of_clips_alone_is_a_mixture_of_one_task(data_dir: pathlib.Path) -> None:
+    assert {task.name: rate for task, rate in rates_of("clips", data_dir).items()} == {"clips_video_text": 1.0}
+    assert len(read("clips", data_dir)) == 3
+    assert prepared_names(data_dir) == [
+        *("both", "both_video_text", "both_image_text"),
+        *("clips", "clips_video_text"),
+    ]
+
+
+def test_a_feed_yields_batches_of_it_by_name(data_dir: pathlib.Path) -> None:
+    feed = make_feed(
+        mixture="both",
+        split="test",
+        batch_size=4,
+        frames=5,
+        text_length=8,
+        converter="transformer",
+        temporal_patch=2,
+        seed=0,
+        sharding=jax.sharding.NamedSharding(jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec("data")),
+        data_dir=data_dir,
+    )
+    batch = next(feed)
+    assert batch["video"].shape == (4, 5, SIZE, SIZE, 3)
+    assert batch["frame_mask"].sum(1).min() in (1, 5)
+    [task] = rates_of("clips", data_dir)
+    assert source_shards(task, "train", data_dir) >= 2
+
+
+def test_the_newest_version_is_read(tmp_path: pathlib.Path) -> None:
+    for version, count in (("1.9.0", 1), ("1.10.0", 2)):
+        write_dataset(tmp_path, "clips", {"train": count}, version)
+    assert len(read("clips", tmp_path)) == 2
+
+
+def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> None:
+    expected = (
+        rf"found mixture 'other', .*; of datasets prepared in {data_dir}: both, both_video_text, both_image_text, "
+    )
+    with pytest.raises(UserError, match=expected):
+        provider_of("other", data_dir)
+    with pytest.raises(UserError, match="clips_image_text"):
+        provider_of("clips_image_text", data_dir)
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "message"),
+    [
+        (11, {}, "found windows of 11 frames, expected at most 9, those of a clip of both"),
+        (5, {"prefix_frames": 5}, "continuations of 5 frames, 5 of them given"),
+        (5, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(data_dir: pathlib.Path, frames: int, options: dict, message: str) -> None:
+    dataset = metadata.PreparedDataset.read(data_dir / "both" / "1.0.0")
+    with pytest.raises(UserError, match=message):
+        video_text_task(dataset, **options).get_dataset({"video": frames, "prefix_frames": 1})
+
+
+def test_a_dataset_of_which_a_file_is_absent_or_damaged_is_refused(tmp_path: pathlib.Path) -> None:
+    folder = write_dataset(tmp_path, "clips", {"train": 4})
+    (folder / shard_name("clips", "train", 1, 2)).unlink()
+    with pytest.raises(UserError, match=r"found 1 of 2 train files in .*: copy the rest"):
+        read("clips", tmp_path)
+    (folder / metadata.STATISTICS_FILE).write_text("{")
+    with pytest.raises(UserError, match=r"statistics.json cannot be read"):
+        provider_of("clips", tmp_path)
