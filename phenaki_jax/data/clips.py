@@ -42,7 +42,7 @@ def read_clips(task: str, split: str, frames: int, seed: int, data_dir: str | os
     Raises:
       UserError: the task, the split or its dataset is not there, it has other clips, or one cannot be read.
     """
-    provider = _task(task, split)
+    provider = _task(task, split, data_dir)
     lengths = {"video": frames, "text": 1, "prefix_frames": 1}
     with data_dir_of_seqio(data_dir):
         dataset = provider.get_dataset(
@@ -65,15 +65,15 @@ def fingerprint_of_split(task: str, split: str, data_dir: str | os.PathLike[str]
     Raises:
       UserError: the task, the split or its dataset is not there.
     """
-    provider = _task(task, split)
+    provider = _task(task, split, data_dir)
     with data_dir_of_seqio(data_dir):
         files = sorted(provider.source.list_shards(split))
     told = [(Path(file).name, os.path.getsize(file) if os.path.exists(file) else 0) for file in files]
     return hashlib.sha256(repr((task, split, told)).encode()).hexdigest()[:16]
 
 
-def _task(name: str, split: str) -> seqio.Task:
-    provider = provider_of(name)
+def _task(name: str, split: str, data_dir: str | os.PathLike[str]) -> seqio.Task:
+    provider = provider_of(name, data_dir)
     if not isinstance(provider, seqio.Task):
         raise UserError(f"found the mixture {name}, expected a task, such as {name}_video_text: name one")
     if split not in provider.splits:

@@ -102,7 +102,6 @@ def evaluate(evaluation: Evaluation) -> list[Measured] | None:
     config, protocol = evaluation.config, evaluation.protocol
     if config.batch_size % (ways := evaluation.layout.batch_parts):
         raise UserError(f"found batch_size {config.batch_size}, expected a multiple of {ways}, the devices there are")
-    _check_dataset(evaluation)
     drawer = Drawer(evaluation.model, protocol, evaluation.layout, config.seed)
     real, generated = _stores(evaluation)
     look = _Looker(evaluation)
@@ -112,16 +111,6 @@ def evaluate(evaluation: Evaluation) -> list[Measured] | None:
     if real.missing() or generated.missing():
         return None
     return numbers_of(protocol, evaluation.measures, evaluation.networks, real, generated, config.seed)
-
-
-def _check_dataset(evaluation: Evaluation) -> None:
-    """Tells what a protocol needs where its clips are not there."""
-    protocol = evaluation.protocol
-    try:
-        fingerprint_of_split(protocol.task, protocol.split, evaluation.data_dir)
-    except UserError as error:
-        told = f"{error}; for {protocol.name}, {protocol.dataset}" if protocol.dataset else str(error)
-        raise UserError(told) from error
 
 
 def describe(evaluation: Evaluation) -> dict[str, Any]:

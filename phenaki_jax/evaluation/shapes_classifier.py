@@ -35,13 +35,15 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 }
 """What it says, and between what it chooses."""
 
-_WIDTHS = (16, 32, 48)
-_LAST_WIDTH = 64
+# Pixels along a side that are taken together before the first convolution.
+_BLOCK = 2
+_WIDTHS = (32, 64)
+_LAST_WIDTH = 96
 _PARTS = 3
 
 
 class ShapesClassifier(nn.Module):
-    """Convolutions over frames, each followed by one over time, whose means over parts of the clip are the features."""
+    """Convolutions over frames, each followed by one over time, whose means over parts of a clip make the features."""
 
     @nn.compact
     def __call__(self, clips: Float[Array, "batch frames size size 3"]) -> dict[str, Array]:
@@ -50,10 +52,11 @@ class ShapesClassifier(nn.Module):
         Args:
           clips: in [-1, 1], of `FRAMES` frames of `SIZE` x `SIZE` pixels.
         """
-        hidden = clips
+        batch, frames, size, _, colors = clips.shape
+        blocks = clips.reshape(batch, frames, size // _BLOCK, _BLOCK, size // _BLOCK, _BLOCK, colors)
+        hidden = blocks.swapaxes(3, 4).reshape(batch, frames, size // _BLOCK, size // _BLOCK, -1)
         for index, width in enumerate(_WIDTHS):
-            window = (5, 5) if index == 0 else (3, 3)
-            hidden = jax.nn.relu(nn.Conv(width, window, 2, name=f"space{index}")(hidden))
+            hidden = jax.nn.relu(nn.Dense(width, name=f"space{index}")(_windows(hidden)))
             hidden = jax.nn.relu(nn.Dense(width, name=f"time{index}")(_with_neighbours(hidden)))
         hidden = jax.nn.relu(nn.Dense(_LAST_WIDTH, name="last")(_with_neighbours(hidden)))
         over_time = jnp.mean(hidden, axis=(2, 3))
@@ -61,6 +64,17 @@ class ShapesClassifier(nn.Module):
         features = jax.nn.relu(nn.Dense(FEATURES, name="features")(jnp.concatenate(parts, axis=-1)))
         logits = {name: nn.Dense(len(choices), name=name)(features) for name, choices in ANSWERS.items()}
         return {"features": features, **logits}
+
+
+def _windows(hidden: Float[Array, "batch frames size size features"]) -> Float[Array, "batch frames half half more"]:
+    """The features of 3 x 3 positions beside each other, around every second position along height and width.
+
+    A dense layer of these is a convolution, whose gradient XLA is slow at on CPU.
+    """
+    size = hidden.shape[2]
+    padded = jnp.pad(hidden, [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
+    parts = [padded[:, :, row : row + size : 2, column : column + size : 2] for row in range(3) for column in range(3)]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _with_neighbours(hidden: Float[Array, "batch frames *rest"]) -> Float[Array, "batch frames *more"]:

@@ -33,9 +33,19 @@ def told(numbers: Sequence[Measured] | None) -> list[dict[str, Any]]:
     return json.loads(json.dumps([number.as_json() for number in numbers]))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly() -> None:
+    """What goes on around the networks is tested here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture(scope="module")
 def whole(
-    model: Phenaki, protocol: Protocol, data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+    compiled_quickly: None,
+    model: Phenaki,
+    protocol: Protocol,
+    data_dir: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
     """An evaluation that nothing interrupts, over four devices, and its numbers."""
     evaluation = evaluation_of(model, protocol, data_dir, tmp_path_factory.mktemp("whole"))
@@ -46,7 +56,7 @@ def test_numbers_tell_what_they_are_of(whole: tuple[Evaluation, list[dict[str, A
     evaluation, numbers = whole
     assert [number["name"] for number in numbers[:3]] == NAMES
     distance, _, followed, color, *_ = numbers
-    assert distance["value"] > 1
+    assert distance["value"] > 0
     assert distance["interval"]["low"] <= distance["value"] <= distance["interval"]["high"]
     assert "found 8 real and 12 generated samples for 64 features" in distance["caution"]
     settings = distance["settings"]
@@ -133,7 +143,7 @@ def test_reconstructions_are_compared_with_their_clips(
     evaluation = evaluation_of(model, protocol, data_dir, tmp_path)
     numbers = {number.metric: number for number in evaluate(evaluation) or []}
     assert [*numbers] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
-    assert numbers["psnr"].name == "psnr_32_11f_n5".replace("32_11f", "11f_32")
+    assert numbers["psnr"].name == "psnr_11f_32_n5"
     clips = list(read_clips(protocol.task, "test", 11, 0, data_dir))[:5]
     decibels = []
     for clip in clips:
@@ -191,6 +201,6 @@ def test_a_model_that_cannot_do_a_protocol_is_refused(model: Phenaki) -> None:
 def test_few_and_absent_clips_are_told_with_what_to_do(evaluation: Evaluation, data_dir: pathlib.Path) -> None:
     with pytest.raises(UserError, match="found batch_size 6, expected a multiple of 4"):
         evaluate(dataclasses.replace(evaluation, config=dataclasses.replace(evaluation.config, batch_size=6)))
-    absent = dataclasses.replace(evaluation.protocol, task="nowhere", dataset="make it")
-    with pytest.raises(UserError, match=r"found mixture 'nowhere'.*; for moving_shapes, make it"):
+    absent = dataclasses.replace(evaluation.protocol, task="nowhere")
+    with pytest.raises(UserError, match=r"found mixture 'nowhere', expected one of"):
         evaluate(dataclasses.replace(evaluation, protocol=absent))
