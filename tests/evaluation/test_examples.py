@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phenaki_jax.data.clips import Clip, fingerprint_of_split, read_clips
+from phenaki_jax.data.clips import Clip, read_clips
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation import examples
 from phenaki_jax.evaluation.examples import OrderedClips
@@ -62,15 +62,3 @@ def test_too_few_and_other_clips_are_refused() -> None:
     other = dataclasses.replace(PROTOCOLS["bair"], size=128)
     with pytest.raises(UserError, match=r"found a clip of 30 x 64 x 64 in bair_\w+, expected 30 frames of 128 x 128"):
         OrderedClips(other, "test", 0, "").between(0, 1)
-
-
-def test_a_split_is_told_from_others(data_dir: pathlib.Path) -> None:
-    train, test = (fingerprint_of_split("moving_shapes_openings", split, data_dir) for split in ("train", "test"))
-    assert len(test) == 16
-    assert train != test
-    with pytest.raises(UserError, match="found split 'val', expected one of test, train of moving_shapes_openings"):
-        fingerprint_of_split("moving_shapes_openings", "val", data_dir)
-    with pytest.raises(UserError, match="found the mixture moving_shapes_joint, expected a task"):
-        fingerprint_of_split("moving_shapes_joint", "test", data_dir)
-    with pytest.raises(UserError, match="found no test files in"):
-        fingerprint_of_split("moving_shapes_openings", "test", data_dir / "nowhere")
