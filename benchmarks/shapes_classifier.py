@@ -161,7 +161,7 @@ def main() -> None:
     test = windows(args.test_scenes, _TEST_SEED)
     told = {
         "name": "shapes_classifier",
-        "clips": len(test[0]),
+        "clips": len(test[0]) - len(test[0]) % _BATCH,
         "accuracy": accuracies(params, *test, disturb=False),
         "accuracy_softened": accuracies(params, *test, disturb=True),
         "steps": args.steps,
@@ -170,6 +170,7 @@ def main() -> None:
     }
     if args.write:
         save_file(flat_params(params), WEIGHTS)
+        WEIGHTS.chmod(0o644)  # safetensors lets nobody else read it
     print(json.dumps(told))
 
 
