@@ -141,7 +141,7 @@ def expected_answers(captions: Sequence[str]) -> dict[str, Int[np.ndarray, " cap
 
 
 def obeyed(
-    answers: Mapping[str, Float[Array, "batch _"]], expected: Mapping[str, Int[Array, " batch"]]
+    answers: Mapping[str, Float[Array, "batch _"]], expected: Mapping[str, Int[Array | np.ndarray, " batch"]]
 ) -> dict[str, Bool[Array, " batch"]]:
     """Which of colour, shape and motion are as told, and, as "all", whether all three are.
 

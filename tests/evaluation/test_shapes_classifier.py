@@ -1,6 +1,7 @@
 """The classifier of moving_shapes: it sees what clips show, and captions are understood."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -67,4 +68,4 @@ def test_clips_of_another_size_or_length_are_refused() -> None:
     params = load_shapes_classifier()
     for shape in ((1, 11, 48, 48, 3), (1, 5, 32, 32, 3)):
         with pytest.raises(UserError, match="for the classifier of moving_shapes, expected 11 frames of 32 x 32"):
-            shapes_answers(params, np.zeros(shape, np.uint8))
+            shapes_answers(params, jnp.zeros(shape, jnp.uint8))
