@@ -41,6 +41,7 @@ from phenaki_jax.layers.module import apply
 _BATCH = 32
 _LEARNING_RATE = 2e-3
 _SEGMENTS = 3
+_SCALED_BY = 2048
 _TRAIN_SEED, _TEST_SEED, _INITIAL_SEED = 11, 12, 13
 
 Labels = dict[str, np.ndarray]
@@ -131,6 +132,15 @@ def train(clips: np.ndarray, labels: Labels, steps: int) -> Any:
     return params
 
 
+def scaled(params: Any, clips: np.ndarray) -> Any:
+    """The same network with features whose variances over clips are 1 in their mean, so that distances are handy."""
+    answers = jax.jit(lambda params, clips: apply(ShapesClassifier(), params, to_float(clips)))(params, clips)
+    scale = 1 / float(jnp.sqrt(jnp.mean(jnp.var(answers["features"], axis=0))))
+    layers = {"features": jax.tree.map(lambda each: each * scale, params["features"])}
+    layers |= {name: params[name] | {"kernel": params[name]["kernel"] / scale} for name in ANSWERS}
+    return params | layers
+
+
 def accuracies(params: Any, clips: np.ndarray, labels: Labels, *, disturb: bool) -> dict[str, float]:
     """The shares of clips whose colour, shape, motion, and all of these, are seen right."""
 
@@ -157,7 +167,8 @@ def main() -> None:
     parser.add_argument("--test_scenes", type=int, default=1000)
     parser.add_argument("--write", action="store_true", help=f"write {Path(WEIGHTS).name}")
     args = parser.parse_args()
-    params = train(*windows(args.scenes, _TRAIN_SEED), args.steps)
+    clips, labels = windows(args.scenes, _TRAIN_SEED)
+    params = scaled(train(clips, labels, args.steps), clips[:_SCALED_BY])
     test = windows(args.test_scenes, _TEST_SEED)
     told = {
         "name": "shapes_classifier",

@@ -115,6 +115,21 @@ def test_processes_share_the_work(evaluation: Evaluation, whole: tuple[Evaluatio
     assert told(evaluate(first)) == whole[1]
 
 
+def test_clips_themselves_obey_their_captions(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are nearer to real ones than their first frames standing still are."""
+    found = []
+    for frames in (range(11), [0] * 11):
+        monkeypatch.setattr(
+            Drawer, "make", lambda self, clips, _, f=frames: np.stack([c.video[np.asarray(f)] for c in clips])
+        )
+        folder = evaluation.folder / str(len(found))
+        numbers = evaluate(dataclasses.replace(evaluation, folder=folder))
+        found.append({number.metric: number.value for number in numbers or []})
+    assert found[0]["obeyed"] == 1.0
+    assert found[1]["obeyed_motion"] < 0.5
+    assert found[0]["frechet"] < found[1]["frechet"]
+
+
 def test_one_device_finds_what_four_find(
     evaluation: Evaluation, whole: tuple[Evaluation, list[dict[str, Any]]]
 ) -> None:
