@@ -26,6 +26,7 @@ COMMANDS = {
     "compile": "tell what a training would cost on a TPU pod that is not there",
     "prepare": "make a dataset of your own videos and images",
     "precompute": "compute tokens and text embeddings of a mixture once",
+    "evaluate": "measure a model by a published protocol",
     "export": "make a model for use from a training's checkpoint",
     "generate": "draw videos from prompts or a story",
     "reconstruct": "show what a tokenizer keeps of a video",

@@ -1,6 +1,7 @@
 """The seqio tasks and mixtures of `moving_shapes`; importing this module registers them.
 
     moving_shapes_video_text                a window of a clip and a caption of its new frames
+    moving_shapes_openings                  the same without given frames, as clips are evaluated
     moving_shapes_video_text_any_length     a window of 3, 5, 7... frames, up to those asked for
     moving_shapes_image_text                an image and its caption
     moving_shapes_joint                     80 % of the first, 20 % images
@@ -107,6 +108,12 @@ def video_text_task(
     return _task("video", _name("video_text", size, any_length=length_step is not None), size, windows)
 
 
+def openings_task(size: int = 32) -> seqio.Task:
+    """Windows within a segment, without given frames, and a caption of them."""
+    windows = functools.partial(_windows_of_clips, size=size, prefix_probability=0.0, prefix_frames=0, length_step=None)
+    return _task("video", _name("openings", size), size, windows)
+
+
 def image_text_task(size: int = 32) -> seqio.Task:
     """Images, one frame each, with a caption."""
     return _task("image", _name("image_text", size), size, functools.partial(_image, size=size))
@@ -139,7 +146,8 @@ def joint_mixture(
 def register() -> None:
     """Makes the tasks and mixtures known to seqio by name, once."""
     for size in SIZES:
-        for task in (video_text_task(size), video_text_task(size, length_step=LENGTH_STEP), image_text_task(size)):
+        videos = video_text_task(size), video_text_task(size, length_step=LENGTH_STEP)
+        for task in (*videos, openings_task(size), image_text_task(size)):
             if task.name not in seqio.TaskRegistry.names():
                 seqio.TaskRegistry.add_provider(task.name, task)
         for mixture in (joint_mixture(size), joint_mixture(size, length_step=LENGTH_STEP)):

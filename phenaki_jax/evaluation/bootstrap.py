@@ -74,6 +74,7 @@ def frechet_interval(
     seed: int,
     replicates: int = 1000,
     level: float = 0.95,
+    rows_drawn_together: tuple[int, int] = (1, 1),
 ) -> Interval:
     """The interval of the Fréchet distance of sets of these sizes, both drawn anew.
 
@@ -88,16 +89,29 @@ def frechet_interval(
       seed: of the draws.
       replicates: how many.
       level: the share of them that the interval holds.
+      rows_drawn_together: how many rows that follow each other in each set belong to one sample, as the frames of a
+        clip, or the videos from one prompt, do.
 
     Raises:
-      UserError: as `frechet_distance`, and a level that is no share.
+      UserError: as `frechet_distance`, a level that is no share, or sets that are no whole number of samples.
     """
     influences = frechet_influences(first, second)
     return bootstrap(
         lambda one, other: influences.distance + one.mean() + other.mean(),
-        influences.first,
-        influences.second,
+        means_of_samples(influences.first, rows_drawn_together[0]),
+        means_of_samples(influences.second, rows_drawn_together[1]),
         seed=seed,
         replicates=replicates,
         level=level,
     )
+
+
+def means_of_samples(values: Float[np.ndarray, " rows"], rows: int) -> Float[np.ndarray, " samples"]:
+    """The means over so many rows that follow each other.
+
+    Raises:
+      UserError: the values are no whole number of times as many.
+    """
+    if len(values) % rows:
+        raise UserError(f"found {len(values)} rows, expected a multiple of the {rows} that belong together")
+    return values.reshape(-1, rows).mean(axis=1)

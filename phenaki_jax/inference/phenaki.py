@@ -137,7 +137,7 @@ class Phenaki:
           UserError: see `check_prompts`, but that a model without text wants empty ones; or the sampler needs a critic
             that the model has not.
         """
-        texts = self._texts(prompts, sampling)
+        texts = self.texts(prompts, sampling)
         return np.asarray(_draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
 
     def redraw(
@@ -174,7 +174,7 @@ class Phenaki:
             raise UserError(f"redrawn: found {redrawn.dtype} {list(redrawn.shape)}, expected bool {wanted}")
         sampling = sampling or self.metadata.sampling
         self.check_prompts(prompts)
-        texts = self._texts([WindowPrompt(prompt) for prompt in prompts], sampling)
+        texts = self.texts([WindowPrompt(prompt) for prompt in prompts], sampling)
         rngs = jax.vmap(jax.random.key)(np.arange(seed, seed + len(prompts), dtype=np.uint32))
         return np.asarray(_redraw(self.config, sampling, self._networks, texts, video, redrawn, rngs))
 
@@ -197,8 +197,16 @@ class Phenaki:
         length = self.config.text.length
         return self._text_tokenizer.encode_batch(prompts, length, truncate=self._truncate_prompts)
 
-    def _texts(self, prompts: Sequence[WindowPrompt], sampling: SamplingConfig) -> WindowTexts | None:
-        """What the windows show, as embeddings; of two texts each where one of them is between two prompts."""
+    def texts(self, prompts: Sequence[WindowPrompt], sampling: SamplingConfig) -> WindowTexts | None:
+        """What the windows show, as embeddings; of two texts each where one of them is between two prompts.
+
+        Args:
+          prompts: of the windows.
+          sampling: says whether negative prompts count.
+
+        Raises:
+          UserError: see `draw_windows`.
+        """
         if isinstance(self.config, PhenakiConfig) and self.config.text is None and not any(p.text for p in prompts):
             return None
         shares = [np.array([prompt.share for prompt in prompts], np.float32)]

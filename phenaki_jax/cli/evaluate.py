@@ -1,0 +1,195 @@
+"""phenaki evaluate: how good a model is by a published protocol, in numbers with all that they depend on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phenaki_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from phenaki_jax.evaluation.measured import Measured
+    from phenaki_jax.evaluation.networks import NetworkFiles
+    from phenaki_jax.evaluation.protocols import Protocol
+    from phenaki_jax.inference import Phenaki
+
+_FILES = {
+    "inception_file": "of FID's Inception-v3",
+    "i3d_file": "of I3D, for FVD",
+    "clip_file": "of a CLIP",
+    "clip_vocabulary": "its vocab.json",
+    "clip_merges": "its merges.txt",
+    "vgg16_file": "of VGG16, for LPIPS",
+    "lpips_file": "of LPIPS's heads",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.description = (
+        "Draws or reconstructs the videos of a protocol and compares them with real ones. The same command goes on\n"
+        "where it was interrupted, to the same numbers; several processes share the work. Protocols and the files of\n"
+        "weights are told in docs/evaluation.md."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  phenaki evaluate --model demo/model --data_dir demo/data --out demo/evaluation\n"
+        "  phenaki evaluate --model model --protocol bair --data_dir data --out bair.json \\\n"
+        "    --i3d_file i3d_pretrained_400.pt"
+    )
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="DIR", help="an exported model, or an exported tokenizer")
+    model.add_argument("--workdir", metavar="DIR", help="the folder of a training, whose checkpoint is exported")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the last one")
+    parser.add_argument("--protocol", default="moving_shapes", metavar="NAME", help="(moving_shapes)")
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="the folder of datasets")
+    parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for it")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="where what is known of real clips is kept (DATA_DIR/evaluation)"
+    )
+    parser.add_argument("--examples", type=int, metavar="N", help="clips to draw from (the protocol's)")
+    parser.add_argument("--samples", type=int, metavar="N", help="videos to draw from each (the protocol's)")
+    parser.add_argument("--folds", type=int, metavar="N", help="times to do so (the protocol's)")
+    parser.add_argument("--real", type=int, metavar="N", help="real clips to compare with (the protocol's)")
+    for name, what in _FILES.items():
+        parser.add_argument(f"--{name}", default="", metavar="FILE", help=what)
+    parser.add_argument("--clip_model", default="clip-vit-base-patch32", metavar="NAME", help="(clip-vit-base-patch32)")
+    parser.add_argument(
+        "--fvd", default="original", metavar="NAME", help="how I3D sees videos: original, or cd-fvd as TATS (original)"
+    )
+    parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="videos made at once (16)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (0)")
+    parser.add_argument("--process", type=int, default=0, metavar="I", help="which of the processes this is (0)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work (1)")
+    parser.add_argument(
+        "--sharding", default="data_parallel", metavar="RULES", help="data_parallel, or fully_sharded (data_parallel)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and writes; returns 0.
+
+    Raises:
+      UserError: see `evaluation.evaluate.evaluate`; or what is asked for is not there.
+    """
+    from phenaki_jax.evaluation.networks import NetworkFiles, usable_measures
+    from phenaki_jax.evaluation.protocols import protocol_named
+    from phenaki_jax.files import check_folder
+
+    counts = {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
+    protocol = protocol_named(args.protocol, **counts)
+    if args.step is not None and not args.workdir:
+        raise UserError("found --step without --workdir, expected both: an exported model is of one step")
+    result, work = _places(Path(args.out), protocol.name)
+    check_folder(work)
+    files = NetworkFiles(**{name: getattr(args, name) for name in _FILES}, clip_model=args.clip_model, fvd=args.fvd)
+    lacking = usable_measures(protocol, files)
+    measures = tuple(name for name, absent in lacking.items() if not absent)
+    left_out = {name: absent for name, absent in lacking.items() if absent}
+    for name, absent in left_out.items():
+        print(f"{name} is left out: give {', '.join('--' + file for file in absent)}", file=sys.stderr)
+    return _evaluate(args, protocol, measures, left_out, files, result, work)
+
+
+def _evaluate(
+    args: argparse.Namespace,
+    protocol: Protocol,
+    measures: tuple[str, ...],
+    left_out: dict[str, list[str]],
+    files: NetworkFiles,
+    result: Path,
+    work: Path,
+) -> int:
+    import jax
+
+    from phenaki_jax import __version__
+    from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, EvaluationConfig, describe, evaluate
+    from phenaki_jax.evaluation.networks import load_networks
+    from phenaki_jax.files import write_text
+    from phenaki_jax.training.fingerprint import fingerprint
+    from phenaki_jax.training.sharding import MeshConfig
+
+    config = EvaluationConfig(args.batch_size, args.seed, args.process, args.processes)
+    layout = MeshConfig(rules=args.sharding).over(jax.local_devices())
+    networks = load_networks(measures, files)
+    model, of = _model(args, work)
+    data_dir = Path(args.data_dir)
+    evaluation = Evaluation(
+        protocol,
+        measures,
+        networks,
+        model,
+        fingerprint(jax.device_get(model.params)),
+        layout,
+        data_dir,
+        work,
+        Path(args.cache) if args.cache else data_dir / "evaluation",
+        config,
+    )
+    numbers = evaluate(evaluation)
+    if numbers is None:
+        print(f"process {args.process} of {args.processes} is done; the last one writes {result}")
+        return 0
+    described = describe(evaluation)
+    told = {
+        "numbers": [number.as_json() for number in numbers],
+        "left_out": left_out,
+        "reported": [
+            {"measure": each.measure, "value": each.value, "of": each.of, "source": each.source, "note": each.note}
+            for each in protocol.reported
+        ],
+        **described,
+        "model": {"parameters": described["model"], **of},
+        "picture": str((work / PICTURE).relative_to(result.parent)),
+        "phenaki_jax": __version__,
+    }
+    write_text(result, json.dumps(told, indent=2) + "\n")
+    for caution in filter(None, (number.caution for number in numbers)):
+        print(caution, file=sys.stderr)
+    print(json.dumps({"file": str(result), **told}) if args.json else _table(protocol, numbers, result))
+    return 0
+
+
+def _places(out: Path, name: str) -> tuple[Path, Path]:
+    """The result, and the folder of what it is made from."""
+    if out.suffix == ".json":
+        return out, out.with_suffix("")
+    if out.suffix and not out.is_dir():
+        raise UserError(f"{out}: found suffix {out.suffix!r}, expected .json, or a folder without any; change the name")
+    return out / f"{name}.json", out / name
+
+
+def _model(args: argparse.Namespace, work: Path) -> tuple[Phenaki, dict[str, Any]]:
+    """What is evaluated, and what it is called; a checkpoint is exported into the work's folder, where it stays."""
+    from phenaki_jax.inference import Phenaki
+
+    if args.model:
+        return Phenaki.load(args.model, truncate_prompts=True), {"folder": str(args.model)}
+    from phenaki_jax.cli.export import export_checkpoint
+    from phenaki_jax.files import make_folder
+    from phenaki_jax.training.checkpoints import latest_checkpoint
+
+    step = int(latest_checkpoint(args.workdir, args.step).name)
+    folder = make_folder(work) / f"model-{step}"
+    if not folder.exists():
+        export_checkpoint(args.workdir, folder, step)
+    return Phenaki.load(folder, truncate_prompts=True), {"workdir": str(args.workdir), "step": step}
+
+
+def _table(protocol: Protocol, numbers: list[Measured], result: Path) -> str:
+    """The numbers with their intervals, and below them what papers report."""
+    from phenaki_jax.evaluation.protocols import MEASURES
+
+    lines = [f"{protocol.name}: {protocol.videos} videos, {protocol.real_clips} real clips"]
+    width = max(len(number.name) for number in numbers)
+    for number in numbers:
+        interval = f"  [{number.interval.low:.4g}, {number.interval.high:.4g}]" if number.interval else ""
+        lines.append(f"  {number.name:<{width}}  {number.value:.4g}{interval}")
+    for each in protocol.reported:
+        note = f"; {each.note}" if each.note else ""
+        lines.append(f"  reported: {MEASURES[each.measure].metric} {each.value:g} of {each.of} ({each.source}{note})")
+    return "\n".join([*lines, str(result)])

@@ -1,0 +1,242 @@
+"""Evaluates a model by a protocol, in parts that a kill loses one of and that several processes may share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from phenaki_jax.data.clips import fingerprint_of_split
+from phenaki_jax.errors import UserError, check_at_least, check_types
+from phenaki_jax.evaluation.drawing import Drawer, Layout
+from phenaki_jax.evaluation.examples import OrderedClips
+from phenaki_jax.evaluation.measured import Measured
+from phenaki_jax.evaluation.networks import Network, judged, rows_of, told_of
+from phenaki_jax.evaluation.numbers import numbers_of
+from phenaki_jax.evaluation.protocols import Protocol
+from phenaki_jax.evaluation.rows import Rows
+from phenaki_jax.files import whole_file
+from phenaki_jax.inference.phenaki import Phenaki
+from phenaki_jax.inference.video_files import film_strips
+
+PICTURE = "samples.png"
+_SHOWN = 8
+# Rows are made anew where what makes them has changed.
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How a protocol is gone through.
+
+    Attributes:
+      batch_size: videos that are made and looked at at once.
+      seed: of windows, wordings and all that is drawn.
+      process: which of the processes this one is, from 0; they need not know of each other.
+      processes: how many there are, which share a folder.
+
+    Raises:
+      UserError: a value that it cannot have.
+    """
+
+    batch_size: int = 16
+    seed: int = 0
+    process: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_at_least(self, 1, "batch_size", "processes")
+        check_at_least(self, 0, "seed", "process")
+        if self.process >= self.processes:
+            raise UserError(f"found process {self.process} of {self.processes}, expected 0 to {self.processes - 1}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, and where everything is.
+
+    Attributes:
+      protocol: what is measured.
+      measures: those of the protocol's that are.
+      networks: that they look through, by name.
+      model: what makes the videos.
+      fingerprint: of its parameters.
+      layout: how devices share a batch.
+      data_dir: the folder of datasets.
+      folder: of rows and the picture.
+      real_folder: of rows of real clips, which other evaluations share.
+      config: how.
+    """
+
+    protocol: Protocol
+    measures: tuple[str, ...]
+    networks: Mapping[str, Network]
+    model: Phenaki
+    fingerprint: str
+    layout: Layout
+    data_dir: Path
+    folder: Path
+    real_folder: Path
+    config: EvaluationConfig
+
+
+def evaluate(evaluation: Evaluation) -> list[Measured] | None:
+    """Makes what is missing, and from all of it the numbers.
+
+    Returns:
+      Them; None where other processes have not made all of their share yet.
+
+    Raises:
+      UserError: model, protocol, dataset and folder do not fit, examples are too few, or rows cannot be written.
+    """
+    config, protocol = evaluation.config, evaluation.protocol
+    if config.batch_size % (ways := evaluation.layout.batch_parts):
+        raise UserError(f"found batch_size {config.batch_size}, expected a multiple of {ways}, the devices there are")
+    drawer = Drawer(evaluation.model, protocol, evaluation.layout, config.seed)
+    real, generated = _stores(evaluation)
+    look = _Looker(evaluation)
+    with evaluation.layout.applied():
+        _make_real(evaluation, real, look)
+        _make_generated(evaluation, generated, look, drawer)
+    if real.missing() or generated.missing():
+        return None
+    return numbers_of(protocol, evaluation.measures, evaluation.networks, real, generated, config.seed)
+
+
+def describe(evaluation: Evaluation) -> dict[str, Any]:
+    """What the numbers are of, as JSON knows it."""
+    protocol = dataclasses.asdict(evaluation.protocol)
+    protocol.pop("reported")
+    return {
+        "protocol": protocol,
+        "dataset": fingerprint_of_split(evaluation.protocol.task, evaluation.protocol.split, evaluation.data_dir),
+        "model": evaluation.fingerprint,
+        "sampling": dataclasses.asdict(evaluation.model.metadata.sampling),
+        "prefix_frames": evaluation.model.metadata.prefix_frames,
+        "seed": evaluation.config.seed,
+    }
+
+
+def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
+    """The rows of real clips and of the model's videos; settings of the first name the folder that they are in."""
+    protocol, size = evaluation.protocol, evaluation.config.batch_size
+    split = protocol.real_split or protocol.split
+    looks = {
+        name: [network.sha256, network.resize, *map(list, network.more)]
+        for name, network in sorted(evaluation.networks.items())
+    }
+    of_real = {
+        "version": _VERSION,
+        "task": protocol.task,
+        "split": split,
+        "dataset": fingerprint_of_split(protocol.task, split, evaluation.data_dir),
+        **{name: getattr(protocol, name) for name in ("frames", "size", "compared_size", "stored_frames", "windows")},
+        "seed": evaluation.config.seed,
+        "networks": looks,
+    }
+    told = json.dumps({**of_real, "rows": protocol.real_clips, "batch_size": size}, sort_keys=True)
+    name = f"{protocol.task}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    real = Rows(evaluation.real_folder / name, of_real, protocol.real_clips, size)
+    of_generated = {"version": _VERSION, **describe(evaluation), "networks": looks}
+    return real, Rows(evaluation.folder / "rows", of_generated, protocol.videos, size)
+
+
+class _Looker:
+    """The networks, on the devices that share a batch."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._networks, self._layout = evaluation.networks, evaluation.layout
+        self._size = evaluation.protocol.compared_size
+        self._params = jax.device_put(
+            {name: network.params for name, network in self._networks.items()}, self._layout.whole
+        )
+        self._rows = jax.jit(self._judged_rows)
+
+    def rows(
+        self, videos: UInt8[Array, "batch frames _ _ 3"], texts: Sequence[str], original: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """What each video has by all networks; compared with the clips that it should be where these are given."""
+        known: dict[str, Any] = told_of(self._networks, texts)
+        if original is not None:
+            known["original"] = original
+        known = jax.device_put(known, self._layout.batch)
+        return {name: np.asarray(values) for name, values in self._rows(self._params, videos, known).items()}
+
+    def _judged_rows(self, params: Any, videos: Array, known: dict[str, Array]) -> dict[str, Array]:
+        if "original" in known:
+            known = {**known, "original": judged(known["original"], self._size)}
+        return rows_of(self._networks, params, judged(videos, self._size), known)
+
+
+def _make_real(evaluation: Evaluation, rows: Rows, look: _Looker) -> None:
+    split = evaluation.protocol.real_split or evaluation.protocol.split
+    missing = rows.missing(evaluation.config.process, evaluation.config.processes)
+    clips = OrderedClips(evaluation.protocol, split, evaluation.config.seed, evaluation.data_dir)
+    with _progress(evaluation, rows, missing, "real clips") as progress:
+        for index in missing:
+            start = index * rows.batch_size
+            batch = clips.between(start, start + rows.count(index))
+            full = _filled(batch, rows.batch_size)
+            videos = jax.device_put(np.stack([clip.video for clip in full]), evaluation.layout.batch)
+            found = look.rows(videos, [clip.text for clip in full])
+            rows.write(index, {name: values[: len(batch)] for name, values in found.items()})
+            progress.update(len(batch))
+
+
+def _make_generated(evaluation: Evaluation, rows: Rows, look: _Looker, drawer: Drawer) -> None:
+    protocol, size = evaluation.protocol, rows.batch_size
+    missing = rows.missing(evaluation.config.process, evaluation.config.processes)
+    clips = OrderedClips(protocol, protocol.split, evaluation.config.seed, evaluation.data_dir)
+    with _progress(evaluation, rows, missing, protocol.name) as progress:
+        for index in missing:
+            numbers = range(index * size, index * size + rows.count(index))
+            examples = [number // protocol.samples for number in numbers]
+            needed = clips.between(examples[0], examples[-1] + 1)
+            batch = [needed[example - examples[0]] for example in examples]
+            full = _filled(batch, size)
+            videos = drawer.make(full, _filled(list(numbers), size))
+            original = None
+            if protocol.kind == "reconstruction":
+                original = np.stack([clip.video for clip in full])
+            found = look.rows(videos, [clip.text for clip in full], original)
+            if index == 0:
+                _show(evaluation.folder / PICTURE, np.asarray(videos)[: min(_SHOWN, len(batch))], original)
+            rows.write(index, {name: values[: len(batch)] for name, values in found.items()})
+            progress.update(len(batch))
+
+
+def _progress(evaluation: Evaluation, rows: Rows, missing: Sequence[int], title: str) -> Any:
+    """A bar that counts what this process has to do, with samples per second and the time that is left."""
+    own = range(evaluation.config.process, rows.batches, evaluation.config.processes)
+    total = sum(map(rows.count, own))
+    return tqdm(
+        total=total,
+        initial=total - sum(map(rows.count, missing)),
+        desc=title,
+        unit="sample",
+        disable=None,
+        smoothing=0.1,
+    )
+
+
+def _filled(batch: list[Any], size: int) -> list[Any]:
+    """The last one repeated, so that all batches are of one shape."""
+    return batch + [batch[-1]] * (size - len(batch))
+
+
+def _show(path: Path, videos: np.ndarray, original: np.ndarray | None) -> None:
+    """Keeps some videos as a picture, a row of frames for each, below the clip that it should be where there is one."""
+    if original is not None:
+        videos = np.stack([original[: len(videos)], videos], axis=1).reshape(-1, *videos.shape[1:])
+    with whole_file(path) as unfinished:
+        Image.fromarray(film_strips(videos)).save(unfinished)

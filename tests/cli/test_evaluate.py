@@ -1,0 +1,115 @@
+"""phenaki evaluate: a file of numbers with what they are of, from models and checkpoints; mistakes told in one line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from phenaki_jax.cli.main import main
+from phenaki_jax.data.moving_shapes.builder import prepare
+
+FEW = ["--examples", "4", "--samples", "1", "--real", "4", "--batch_size", "4"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    prepare(folder, size=32, train_videos=1, test_videos=4, train_images=1, test_images=1)
+    return folder
+
+
+@pytest.mark.slow
+def test_numbers_are_written_with_all_that_they_are_of(
+    folder: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--model", str(folder), "--data_dir", str(data_dir), "--out", str(tmp_path / "new"), *FEW]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "moving_shapes: 4 videos, 4 real clips" in printed.out
+    assert "obeyed_shapes_11f_32_n4" in printed.out
+    assert "found 4 real and 4 generated samples for 64 features" in printed.err
+    result = tmp_path / "new" / "moving_shapes.json"
+    told = json.loads(result.read_text())
+    assert told["model"]["folder"] == str(folder)
+    assert (told["seed"], told["sampling"]["steps"], told["protocol"]["task"]) == (0, 2, "moving_shapes_openings")
+    assert {number["name"] for number in told["numbers"]} >= {"frechet_shapes_11f_32_n4", "obeyed_shapes_11f_32_n4"}
+    assert (tmp_path / "new" / told["picture"]).is_file()
+    # The same once more, as JSON, from what is there.
+    content = result.read_bytes()
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": str(result), **told}
+    assert result.read_bytes() == content
+
+
+def test_a_tokenizers_checkpoint_is_evaluated_by_its_reconstructions(
+    tokenizer_workdir: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What needs files of weights is left out and named."""
+    out = tmp_path / "tokenizer.json"
+    command = ["evaluate", "--workdir", str(tokenizer_workdir), "--protocol", "moving_shapes_reconstruction"]
+    assert main([*command, "--data_dir", str(data_dir), "--out", str(out), *FEW]) == 0
+    assert "lpips is left out: give --vgg16_file, --lpips_file" in capsys.readouterr().err
+    told = json.loads(out.read_text())
+    assert told["left_out"] == {"lpips": ["vgg16_file", "lpips_file"]}
+    assert told["model"]["step"] == 7
+    assert [number["metric"] for number in told["numbers"]] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--protocol", "bear"], "found protocol 'bear', expected one of moving_shapes, "),
+        (["--examples", "0"], "found examples 0, expected at least 1"),
+        (["--examples", "4", "--step", "3"], "found --step without --workdir"),
+        (["--protocol", "bair"], "found no weights for any measure of bair, expected --i3d_file for fvd"),
+        (
+            ["--protocol", "bair", "--i3d_file", "no.pt"],
+            "I3D weights: found nothing at no.pt, expected a file; download",
+        ),
+        (["--fvd", "new"], "found fvd 'new', expected one of original, cd-fvd"),
+        (["--process", "1"], "found process 1 of 1, expected 0 to 0"),
+        (["--batch_size", "3"], "found batch_size 3, expected a multiple of"),
+        (["--data_dir", "nowhere"], "found no test files in nowhere/moving_shapes/video_32/1.0.0, expected a dataset"),
+        (["--out", "numbers.csv"], "numbers.csv: found suffix '.csv', expected .json, or a folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    folder: pathlib.Path,
+    data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    usual = ["--model", str(folder), "--data_dir", str(data_dir), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *usual, *arguments]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") - told.count("is left out") == 1
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on_to_the_same_file(
+    folder: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """SIGKILL as soon as there are so many batches, and then the same command again."""
+    results = []
+    for name, kills in (("whole", ()), ("killed", (1, 3, 5))):
+        out = tmp_path / name
+        command = [sys.executable, "-m", "phenaki_jax.cli.main", "evaluate", "--model", str(folder)]
+        command += ["--data_dir", str(data_dir), "--cache", str(out / "real"), "--out", str(out / "found.json")]
+        command += ["--examples", "12", "--samples", "2", "--real", "8", "--batch_size", "4"]
+        for kill in kills:
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            while process.poll() is None and len(list(out.glob("**/*.npz"))) < kill:
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        results.append((out / "found.json").read_bytes())
+    assert results[0].replace(b"whole", b"killed") == results[1]

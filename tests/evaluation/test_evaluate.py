@@ -1,0 +1,231 @@
+"""Evaluations: the same numbers whatever interrupts or shares them, of videos that are what the protocol says."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from phenaki_jax.data.clips import Clip, read_clips
+from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation import evaluate as evaluate_lib
+from phenaki_jax.evaluation.drawing import Drawer, check_model
+from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, evaluate
+from phenaki_jax.evaluation.measured import Measured
+from phenaki_jax.evaluation.protocols import PROTOCOLS, Protocol
+from phenaki_jax.evaluation.rows import Rows
+from phenaki_jax.inference.phenaki import Phenaki
+from phenaki_jax.inference.testing import random_params, tiny_config, tiny_metadata
+from phenaki_jax.training.sharding import MeshConfig
+
+from .conftest import evaluation_of
+
+NAMES = ["frechet_shapes_11f_32_r8_n12", "kernel_shapes_11f_32_r8_n12", "obeyed_shapes_11f_32_n12"]
+
+
+def told(numbers: Sequence[Measured] | None) -> list[dict[str, Any]]:
+    assert numbers is not None
+    return json.loads(json.dumps([number.as_json() for number in numbers]))
+
+
+def compile_quickly() -> None:
+    """What goes on around the networks is tested here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def compiled_quickly() -> None:
+    compile_quickly()
+
+
+@pytest.fixture(scope="module")
+def whole(
+    model: Phenaki,
+    protocol: Protocol,
+    data_dir: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Evaluation, list[dict[str, Any]]]:
+    """An evaluation that nothing interrupts, over four devices, and its numbers."""
+    compile_quickly()
+    evaluation = evaluation_of(model, protocol, data_dir, tmp_path_factory.mktemp("whole"))
+    return evaluation, told(evaluate(evaluation))
+
+
+def test_numbers_tell_what_they_are_of(whole: tuple[Evaluation, list[dict[str, Any]]]) -> None:
+    evaluation, numbers = whole
+    assert [number["name"] for number in numbers[:3]] == NAMES
+    distance, _, followed, color, *_ = numbers
+    assert distance["value"] > 0
+    assert distance["interval"]["low"] <= distance["value"] <= distance["interval"]["high"]
+    assert "found 8 real and 12 generated samples for 64 features" in distance["caution"]
+    settings = distance["settings"]
+    assert (settings["protocol"], settings["examples"], settings["samples"]) == ("moving_shapes", 6, 2)
+    assert settings["weights_sha256"] == evaluation.networks["shapes"].sha256
+    assert followed["value"] <= color["value"]
+    # Two videos of each of six prompts are told by film strips of eleven frames; one batch of four is shown.
+    with Image.open(evaluation.folder / PICTURE) as picture:
+        assert picture.size == (11 * 32, 4 * 32)
+
+
+def test_what_is_done_is_not_done_again(
+    whole: tuple[Evaluation, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, numbers = whole
+    monkeypatch.setattr(Drawer, "make", None)
+    monkeypatch.setattr(evaluate_lib, "rows_of", None)
+    assert told(evaluate(evaluation)) == numbers
+
+
+@pytest.mark.parametrize("written", [1, 3])
+def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
+    evaluation: Evaluation,
+    whole: tuple[Evaluation, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    written: int,
+) -> None:
+    """After so many of the five batches."""
+    write, left = Rows.write, [written]
+
+    def interrupted(self: Rows, *batch: Any) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write(self, *batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rows, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(evaluation)
+    assert len(list(evaluation.folder.parent.glob("**/*.npz"))) == written
+    assert told(evaluate(evaluation)) == whole[1]
+
+
+def test_processes_share_the_work(evaluation: Evaluation, whole: tuple[Evaluation, list[dict[str, Any]]]) -> None:
+    """Two of them, each without the other's batches."""
+    first, second = (
+        dataclasses.replace(evaluation, config=dataclasses.replace(evaluation.config, process=index, processes=2))
+        for index in range(2)
+    )
+    assert evaluate(second) is None
+    assert told(evaluate(first)) == whole[1]
+
+
+def test_clips_themselves_obey_their_captions(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are nearer to real ones than their first frames standing still are."""
+
+    def shown(frames: list[int]) -> dict[str, float]:
+        def make(self: Drawer, clips: Sequence[Clip], numbers: Sequence[int]) -> jax.Array:
+            return jax.device_put(np.stack([clip.video[frames] for clip in clips]), evaluation.layout.batch)
+
+        monkeypatch.setattr(Drawer, "make", make)
+        folder = evaluation.folder / str(len(set(frames)))
+        numbers = evaluate(dataclasses.replace(evaluation, folder=folder))
+        return {number.metric: number.value for number in numbers or []}
+
+    moving, still = shown([*range(11)]), shown([0] * 11)
+    assert moving["obeyed"] == 1.0
+    assert still["obeyed_motion"] < 0.5
+    assert moving["frechet"] < still["frechet"]
+
+
+def test_one_device_finds_what_four_find(
+    evaluation: Evaluation, whole: tuple[Evaluation, list[dict[str, Any]]]
+) -> None:
+    # Its own model, as embeddings of texts are kept where they were computed.
+    model = Phenaki(tiny_config(), random_params(tiny_config()), tiny_metadata(), truncate_prompts=True)
+    alone = dataclasses.replace(evaluation, model=model, layout=MeshConfig().over(jax.local_devices()[:1]))
+    assert whole[0].layout.batch_parts == 4
+    for found, expected in zip(told(evaluate(alone)), whole[1], strict=True):
+        assert found["value"] == pytest.approx(expected["value"], rel=1e-5)
+
+
+def test_a_folder_belongs_to_one_evaluation(whole: tuple[Evaluation, list[dict[str, Any]]]) -> None:
+    evaluation = whole[0]
+    other = dataclasses.replace(evaluation, config=dataclasses.replace(evaluation.config, seed=1))
+    with pytest.raises(UserError, match=r"holds an evaluation with seed 0, expected 1: go on with the settings"):
+        evaluate(other)
+    with pytest.raises(UserError, match=r"holds an evaluation with model 0123456789abcdef, expected another"):
+        evaluate(dataclasses.replace(evaluation, fingerprint="another"))
+    damaged = evaluation.folder / "rows" / "000000.npz"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:100])
+    with pytest.raises(UserError, match=r"000000.npz is damaged, expected rows as they were written: delete it"):
+        evaluate(evaluation)
+    damaged.write_bytes(content)
+
+
+def test_reconstructions_are_compared_with_their_clips(
+    model: Phenaki, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """PSNR is that of the model's own reconstructions; the picture has each below its clip."""
+    protocol = dataclasses.replace(PROTOCOLS["moving_shapes_reconstruction"], examples=5)
+    evaluation = evaluation_of(model, protocol, data_dir, tmp_path)
+    numbers = {number.metric: number for number in evaluate(evaluation) or []}
+    assert [*numbers] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
+    assert numbers["psnr"].name == "psnr_11f_32_n5"
+    clips = list(read_clips(protocol.task, "test", 11, 0, data_dir))[:5]
+    decibels = []
+    for clip in clips:
+        error = (clip.video.astype(np.float64) - model.reconstruct(clip.video)) / 255
+        decibels.append(np.mean(-10 * np.log10(np.mean(error**2, axis=(1, 2, 3)))))
+    assert numbers["psnr"].value == pytest.approx(np.mean(decibels), abs=1e-4)
+    with Image.open(evaluation.folder / PICTURE) as picture:
+        shown = np.asarray(picture)
+    np.testing.assert_array_equal(shown[:32, :32], clips[0].video[0])
+    np.testing.assert_array_equal(shown[32:64, :32], model.reconstruct(clips[0].video)[0])
+
+
+def test_predictions_begin_with_the_given_frames_and_end_where_the_protocol_does(
+    model: Phenaki, protocol: Protocol
+) -> None:
+    """Windows of 5 frames, 3 of them given: 5, 7 and 9 frames, of which 8 are kept."""
+    prediction = dataclasses.replace(protocol, kind="prediction", given=3, frames=8)
+    layout = MeshConfig().over(jax.local_devices())
+    drawer = Drawer(model, prediction, layout, 0)
+    video = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    clips = [Clip(video, "a red circle moves up")] * 4
+    with layout.applied():
+        first, second, *_ = np.asarray(drawer.make(clips, [3, 4, 5, 6]))
+        # What is drawn depends on the number of the video, not on its place in a batch.
+        again = np.asarray(drawer.make(clips, [6, 5, 4, 3]))[3]
+    assert first.shape == video.shape
+    np.testing.assert_array_equal(first[:3], video[:3])
+    assert (first[3:] != second[3:]).any()
+    np.testing.assert_array_equal(again, first)
+
+
+def test_a_model_that_cannot_do_a_protocol_is_refused(model: Phenaki) -> None:
+    alone = Phenaki(tiny_config().tokenizer, {"tokenizer": model.params["tokenizer"]})
+    shapes = PROTOCOLS["moving_shapes"]
+    check_model(PROTOCOLS["moving_shapes_reconstruction"], alone)
+    with pytest.raises(UserError, match="found a tokenizer alone, expected a model with a transformer for moving_sha"):
+        check_model(shapes, alone)
+    with pytest.raises(UserError, match="found a model of frames of 32 x 32 pixels, expected 64 x 64 for bair"):
+        check_model(PROTOCOLS["bair"], model)
+    prediction = dataclasses.replace(shapes, kind="prediction", given=2)
+    with pytest.raises(UserError, match="2 frames"):
+        check_model(prediction, model)
+    with pytest.raises(UserError, match="found windows of 5 frames, expected more than the 5 given ones"):
+        check_model(dataclasses.replace(prediction, given=5), model)
+    config = tiny_config()
+    still = Phenaki(config, model.params, dataclasses.replace(tiny_metadata(), prefix_frames=0))
+    with pytest.raises(UserError, match="windows of 5 frames that nothing goes on from"):
+        check_model(shapes, still)
+    silent = dataclasses.replace(config, text=None, transformer=dataclasses.replace(config.transformer, text_width=0))
+    without_text = Phenaki(silent, random_params(silent), tiny_metadata())
+    with pytest.raises(UserError, match="found a model without text, expected one that is trained on text"):
+        check_model(shapes, without_text)
+    check_model(dataclasses.replace(prediction, given=3), without_text)
+
+
+def test_few_and_absent_clips_are_told_with_what_to_do(evaluation: Evaluation, data_dir: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="found batch_size 6, expected a multiple of 4"):
+        evaluate(dataclasses.replace(evaluation, config=dataclasses.replace(evaluation.config, batch_size=6)))
+    absent = dataclasses.replace(evaluation.protocol, task="nowhere")
+    with pytest.raises(UserError, match=r"found mixture 'nowhere', expected one of"):
+        evaluate(dataclasses.replace(evaluation, protocol=absent))
