@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("repeatable")
 # Elsewhere optax and clu run, whose own arithmetic mixes types.
 ROOMS_OF_STRICT_PROMOTION = {"layers", "features", "text", "tokenizer", "transformer", "inference"}
 # Products, or what goes on around a step, are tested here; kernels as users compile them are tested elsewhere.
-ROOMS_COMPILED_QUICKLY = {"training", "cli", "tokenizer", "transformer"}
+ROOMS_COMPILED_QUICKLY = {"training", "cli", "tokenizer", "transformer", "inference", "evaluation", "features"}
 
 
 @pytest.fixture

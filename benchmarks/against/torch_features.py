@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from against import torchvision_alone
 from phenaki_jax.features.i3d import LOGITS
 from phenaki_jax.features.inception import CLASSES
 from phenaki_jax.features.inception_weights import inception_tensors
@@ -24,19 +24,8 @@ Tensors = Mapping[str, np.ndarray]
 
 
 def import_torchvision() -> None:
-    """Imports torchvision where its compiled part does not fit torch: its VGG needs none of it.
-
-    The wheels of PyPI are compiled for CUDA, and without their operators nothing but two declarations is missed.
-    """
-    try:
-        import torchvision
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision  # noqa: F401
+    """Imports torchvision, which then says nothing of weights that it is not asked for."""
+    torchvision_alone.import_torchvision()
     warnings.filterwarnings("ignore", message=".*weights.*", category=UserWarning, module="torchvision")
 
 

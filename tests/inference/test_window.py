@@ -1,6 +1,7 @@
 """A model is put together only of parts that fit: what does not is refused with both sizes."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -92,15 +93,17 @@ def test_new_frames_have_the_colour_that_tokens_lose_of_given_ones() -> None:
     config = tiny_config()
     params = jax.tree.map(jnp.asarray, random_params(config))
     text = jnp.full((2, 24), 7, jnp.int32), jnp.arange(24)[None] < jnp.array([[3], [24]])
-    texts = single_texts(encode_text(config, params["text"], *text), text[1])
+    texts = single_texts(jax.jit(encode_text, static_argnums=0)(config, params["text"], *text), text[1])
     prefix = jax.random.randint(jax.random.key(0), (2, 3, 32, 32, 3), 60, 200).astype(jnp.uint8)
     sampling, rngs = SamplingConfig(steps=2), jax.random.split(jax.random.key(1), 2)
-    found = generate_window(config, sampling, params, texts, prefix, rngs)
-    given = apply(CViViT(config.tokenizer), params["tokenizer"], pixels.to_float(prefix), method="encode")
+    found = jax.jit(generate_window, static_argnums=(0, 1))(config, sampling, params, texts, prefix, rngs)
+    tokenize = jax.jit(functools.partial(apply, CViViT(config.tokenizer)), static_argnames="method")
+    given = tokenize(params["tokenizer"], pixels.to_float(prefix), method="encode")
     known_tokens = jnp.zeros((2, *config.token_shape), jnp.int32).at[:, :2].set(given)
     known = jnp.zeros(known_tokens.shape, bool).at[:, :2].set(True)
-    tokens = draw_tokens(config, sampling, params, texts, known_tokens, known, rngs)
-    video = apply(CViViT(config.tokenizer), params["tokenizer"], tokens, method="decode")
+    draw = jax.jit(draw_tokens, static_argnums=(0, 1))
+    tokens = draw(config, sampling, params, texts, known_tokens, known, rngs)
+    video = tokenize(params["tokenizer"], tokens, method="decode")
     moved = pixels.to_float(found[:, 3:]) - video[:, 3:]
     wanted = jnp.mean(pixels.to_float(prefix) - video[:, :3], axis=(1, 2, 3))
     inside = jnp.abs(pixels.to_float(found[:, 3:])) < 1

@@ -23,7 +23,8 @@ def t5x_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     def unpack(name: str) -> pathlib.Path:
         folder = tmp_path_factory.mktemp(name)
         with tarfile.open(FIXTURES / f"{name}.tar.xz") as archive:
-            archive.extractall(folder, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # as of Python 3.11.4
+            archive.extractall(folder)
         return folder / "checkpoint_0"
 
     return unpack

@@ -227,6 +227,7 @@ def stored(t5_learner: TransformerLearner, data: DataConfig, tmp_path_factory: p
     return folder
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_what_was_precomputed_and_without_its_text_encoder(
     t5_learner: TransformerLearner,
     data: DataConfig,
