@@ -57,7 +57,14 @@ def frozen_of(learner: TransformerLearner) -> Any:
     return learner.load_frozen(frozen_spec(learner, MeshConfig().make()))
 
 
-@pytest.mark.parametrize("pack_images", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(
+    ("learner", "pack_images"),
+    [
+        ("t5", True),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("t5", False), ("bytes", True), ("bytes", False))),
+    ],
+    indirect=["learner"],
+)
 def test_losses_and_gradients_are_those_on_the_fly(
     learner: TransformerLearner, data: DataConfig, tmp_path: pathlib.Path, pack_images: bool
 ) -> None:
