@@ -124,7 +124,7 @@ def test_a_video_that_cannot_be_written_leaves_the_old_one(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large|written"):
+        with pytest.raises(OSError, match=r"File too large|written"):
             run.write_video(tmp_path / name, noise(4, 6, 5, 3), 8.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
