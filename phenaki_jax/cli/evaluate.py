@@ -110,7 +110,6 @@ def _evaluate(
     from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, EvaluationConfig, describe, evaluate
     from phenaki_jax.evaluation.networks import load_networks
     from phenaki_jax.files import write_text
-    from phenaki_jax.training.fingerprint import fingerprint
     from phenaki_jax.training.sharding import MeshConfig
 
     config = EvaluationConfig(args.batch_size, args.seed, args.process, args.processes)
@@ -123,7 +122,7 @@ def _evaluate(
         measures,
         networks,
         model,
-        fingerprint(jax.device_get(model.params)),
+        model.fingerprint,
         layout,
         data_dir,
         work,

@@ -152,17 +152,16 @@ def preview_frames(total: int) -> list[int]:
 def _makings(args: argparse.Namespace, model: Phenaki, stories: list[Story]) -> list[Making]:
     """What each file tells of how it was made."""
     from phenaki_jax import __version__
-    from phenaki_jax.inference.model_file import fingerprint_of_model
     from phenaki_jax.inference.video_metadata import Making
 
     sampling = dataclasses.asdict(stories[0].sampling(model.metadata.sampling))
-    fingerprint, source = fingerprint_of_model(args.model), args.image or args.video
+    source = args.image or args.video
     return [
         Making(
             prompts=tuple(scene.prompt for scene in story.scenes),
             seed=story.seed,
             model=Path(args.model).absolute().name,
-            fingerprint=fingerprint,
+            fingerprint=model.fingerprint,
             sampling=sampling | ({"negative_prompt": story.negative_prompt} if story.negative_prompt else {}),
             phenaki_jax=__version__,
             begins_with=Path(source).name if source else "",

@@ -79,20 +79,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _exported(folder: Path) -> dict[str, Any]:
     from phenaki_jax.inference.export import load_exported
-    from phenaki_jax.inference.model_file import tokenizer_config
+    from phenaki_jax.inference.model_file import read_model_file, tokenizer_config
 
-    config, params, metadata, _ = load_exported(folder)
+    content, config = read_model_file(folder)
+    model = load_exported(folder)
     tokenizer = tokenizer_config(config)
-    known = dataclasses.asdict(metadata)
+    known = dataclasses.asdict(model.metadata)
     if tokenizer is config:
         for name in ("sampling", "prefix_frames"):
             del known[name]
     return {
         "kind": "exported model",
+        "fingerprint": model.fingerprint,
+        "phenaki_jax": content.phenaki_jax,
+        "format": content.format,
         "config": dataclasses.asdict(config),
         "codebook_size": tokenizer.quantizer.codebook_size,
         **known,
-        **_parameters(params),
+        **_parameters(model.params),
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pt", ".pth")
 _EXPECTED = "expected the state dict of a CViViT, MaskGit or Phenaki of phenaki-pytorch"
+_CODEBOOK = "vq._codebook.embed"
 _NETWORKS = {"C-ViViT": "to_patch_emb.2.weight", "MaskGit": "continuous_pos_bias.net.0.0.weight"}
 _DIFFERS = {
     "C-ViViT": (
@@ -38,7 +39,7 @@ _DIFFERS = {
 }
 # The same thing in both, by the ends of their names.
 _ALIKE = {
-    "vq._codebook.embed": "tokenizer: quantizer/codebook of cosine_vq, whose codes have a width of their own",
+    _CODEBOOK: "tokenizer: quantizer/codebook of cosine_vq, whose codes have a width of their own",
     "token_emb.weight": "transformer: embedding, and mask_embedding as its last row",
     "to_logits.weight": "transformer: head, transposed",
 }
@@ -48,14 +49,16 @@ def describe_state_dict(path: Path) -> dict[str, Any]:
     """Sizes of the networks in a file, what they differ in from ours, and which tensors mean the same in both.
 
     Raises:
-      UserError: the file cannot be read, or is no state dict of phenaki-pytorch.
+      UserError: the file cannot be read, is no state dict of phenaki-pytorch, or only a part of one.
     """
     from phenaki_jax.features.torch_files import read_torch_file
 
     tensors = read_torch_file(path)
-    networks = {
-        name: found for name, sign in _NETWORKS.items() if (found := _network(name, _part(tensors, sign))) is not None
-    }
+    parts = {name: _part(tensors, sign) for name, sign in _NETWORKS.items()}
+    try:
+        networks = {name: _network(name, part) for name, part in parts.items() if part}
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if not networks:
         raise UserError(f"{path}: found tensors such as {', '.join(list(tensors)[:2]) or 'none'}, {_EXPECTED}")
     return {
@@ -77,18 +80,17 @@ def _part(tensors: Mapping[str, np.ndarray], sign: str) -> dict[str, np.ndarray]
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
 
 
-def _network(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    if not tensors:
-        return None
+def _network(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     size = {"parameters": sum(array.size for array in tensors.values())}
     if name == "MaskGit":
-        codes, width = tensors["to_logits.weight"].shape
-        longest = len(tensors["pos_emb.weight"])
+        codes, width = _shape(name, tensors, "to_logits.weight", 2)
+        longest, _ = _shape(name, tensors, "pos_emb.weight", 2)
         return {**size, "codes": codes, "width": width, "layers": _layers(tensors, "transformer"), "longest": longest}
-    width, spanned = tensors["to_patch_emb.2.weight"].shape
-    frame = tensors["to_patch_emb_first_frame.2.weight"].shape[1]
-    codebook = tensors.get("vq._codebook.embed")
-    quantizer = "lookup-free" if codebook is None else f"{codebook.shape[-2]} codes by cosine"
+    width, spanned = _shape(name, tensors, "to_patch_emb.2.weight", 2)
+    _, frame = _shape(name, tensors, "to_patch_emb_first_frame.2.weight", 2)
+    quantizer = "lookup-free"
+    if _CODEBOOK in tensors:
+        quantizer = f"{_shape(name, tensors, _CODEBOOK, 3)[1]} codes by cosine"
     return {
         **size,
         "width": width,
@@ -98,6 +100,16 @@ def _network(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | N
         "temporal layers": _layers(tensors, "enc_temporal_transformer"),
         "quantizer": quantizer,
     }
+
+
+def _shape(network: str, tensors: Mapping[str, np.ndarray], name: str, axes: int) -> tuple[int, ...]:
+    """The shape of a tensor that such a network has, with so many axes."""
+    if name not in tensors:
+        raise UserError(f"found a {network} without {name}, {_EXPECTED}: save the whole of it")
+    shape = tensors[name].shape
+    if len(shape) != axes or 0 in shape:
+        raise UserError(f"found {name} of the shape {list(shape)}, expected {axes} axes with values: save it again")
+    return shape
 
 
 def _layers(tensors: Mapping[str, np.ndarray], stack: str) -> int:

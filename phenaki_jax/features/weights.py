@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from phenaki_jax.errors import UserError, reason_of
-from phenaki_jax.features.torch_files import read_torch_file, what_begins_with
+from phenaki_jax.features.safetensors_files import read_safetensors
+from phenaki_jax.features.torch_files import read_torch_file
 
 Shapes = Mapping[str, tuple[int, ...]]
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -152,17 +151,6 @@ def _read(path: str | Path, name: str, advice: str) -> dict[str, np.ndarray]:
         found = f"a folder at {path}" if file.is_dir() else f"nothing at {path}"
         raise UserError(f"{name}: found {found if str(path) else 'no name'}, expected a file; {advice}")
     try:
-        return _read_safetensors(file) if file.suffix == ".safetensors" else read_torch_file(file)
+        return read_safetensors(file) if file.suffix == ".safetensors" else read_torch_file(file)
     except UserError as error:
         raise UserError(f"{error}; {advice}") from error
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-        if start[8:9] == b"{":  # after the length of the header, the header
-            return load_file(path)
-    except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({reason_of(error)}), expected safetensors") from error
-    raise UserError(f"{path}: found {what_begins_with(start)}, expected safetensors")

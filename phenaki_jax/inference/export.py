@@ -12,7 +12,6 @@ README.md                      all this for people
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -23,16 +22,19 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from phenaki_jax.errors import UserError, counted, half_written
+from phenaki_jax.features.safetensors_files import read_safetensors
 from phenaki_jax.files import check_parent, told_unwritable
+from phenaki_jax.inference.fingerprint import model_fingerprint, network_fingerprints
 from phenaki_jax.inference.model_card import CARD_FILE, is_model_card, model_card
 from phenaki_jax.inference.model_file import (
     BYTES,
     MODEL_FILE,
     PROGRAMS_FILE,
     PROGRAMS_FOLDER,
+    ModelFile,
     ModelMetadata,
     make_model_file,
     read_model_file,
@@ -62,12 +64,14 @@ class ExportedModel(NamedTuple):
       params: float32 NumPy arrays of "tokenizer" and, for all models, "text", "transformer" and any "critic".
       metadata: what else is known.
       vocabulary: file of a frozen text encoder's vocabulary; None for bytes.
+      fingerprint: of the parameters, as found.
     """
 
     config: PhenakiConfig | CViViTConfig
     params: dict[str, Any]
     metadata: ModelMetadata
     vocabulary: Path | None
+    fingerprint: str
 
 
 def export_model(
@@ -149,7 +153,7 @@ def load_exported(folder: str | Path) -> ExportedModel:
 
     Raises:
       UserError: a file is not there, damaged, of a newer version, does not fit the configuration, or holds parameters
-        that are not finite.
+        that are not finite or another model's.
     """
     folder = Path(folder)
     content, config = read_model_file(folder)
@@ -163,8 +167,10 @@ def load_exported(folder: str | Path) -> ExportedModel:
     files = {name: folder / TENSOR_FILES[name] for name in parameter_shapes(config)}
     tensors = {name: _read_tensors(file) for name, file in files.items()}
     _check_tensors(tensors, config, {name: str(file) for name, file in files.items()})
+    networks = network_fingerprints(tensors)
+    _check_fingerprints(content, networks, files)
     params = {name: unflatten_dict(arrays, sep="/") for name, arrays in tensors.items()}
-    return ExportedModel(config, params, content.metadata, vocabulary)
+    return ExportedModel(config, params, content.metadata, vocabulary, model_fingerprint(networks))
 
 
 def _write(
@@ -175,7 +181,8 @@ def _write(
     vocabulary: str | Path | None,
 ) -> None:
     """Writes model.json, tensors and vocabulary."""
-    write_model_file(folder, make_model_file(config, metadata, fingerprint_of(vocabulary or ""), _fingerprint(tensors)))
+    networks = network_fingerprints(tensors)
+    write_model_file(folder, make_model_file(config, metadata, fingerprint_of(vocabulary or ""), networks))
     if vocabulary is not None:
         shutil.copyfile(vocabulary, folder / VOCABULARY_FILE)
     for name, arrays in tensors.items():
@@ -187,14 +194,16 @@ def _write(
             raise OSError(str(error)) from error
 
 
-def _fingerprint(tensors: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """What tells parameters from others: of all networks, by their names and values."""
-    found = hashlib.sha256()
-    for network, arrays in sorted(tensors.items()):
-        for name, array in sorted(arrays.items()):
-            found.update(f"{network}/{name} {array.shape}".encode())
-            found.update(array.data)
-    return found.hexdigest()[:16]
+def _check_fingerprints(content: ModelFile, found: Mapping[str, str], files: Mapping[str, Path]) -> None:
+    """Refuses parameters that model.json, where it tells, does not tell of."""
+    if not content.tells_networks:
+        return
+    for network, file in files.items():
+        if found[network] != (wanted := content.networks.get(network)):
+            raise UserError(
+                f"{file}: found parameters {found[network]}, expected {wanted} as {MODEL_FILE} says: they are another "
+                "model's or damaged; copy the folder or export the model again"
+            )
 
 
 def _check_vocabulary(config: PhenakiConfig | CViViTConfig, vocabulary: str | Path | None) -> None:
@@ -213,9 +222,9 @@ def _read_tensors(file: Path) -> dict[str, np.ndarray]:
             f"found no {file.name} in {file.parent}, expected it beside {MODEL_FILE}: export the model again"
         )
     try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise UserError(f"{file} is damaged ({error}): copy or export it again") from error
+        return read_safetensors(file)
+    except UserError as error:
+        raise UserError(f"{error}; copy or export it again") from error
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

@@ -69,8 +69,8 @@ def _what(config: PhenakiConfig | CViViTConfig, file: ModelFile) -> Iterator[str
         yield f"A Phenaki model without text: it goes on with videos of {side} x {side} pixels, {fps} frames a second."
     else:
         yield f"A Phenaki model: videos of {side} x {side} pixels, {fps} frames a second, from text."
-    print_of = f"; parameters {file.fingerprint}" if file.fingerprint else ""
-    yield f"Exported by phenaki_jax {file.phenaki_jax}{print_of}. {MODEL_FILE} holds every setting."
+    yield f"Exported by phenaki_jax {file.phenaki_jax}; parameters {file.fingerprint}."
+    yield f"{MODEL_FILE} holds every setting."
 
 
 def _sizes(config: PhenakiConfig | CViViTConfig, sizes: Mapping[str, int]) -> Iterator[str]:

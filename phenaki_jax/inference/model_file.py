@@ -11,14 +11,16 @@ from typing import Any
 from phenaki_jax import __version__
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.fingerprint import model_fingerprint
 from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.inference.video_files import check_fps
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
 
-FORMAT_VERSION = 5
-# Without a fingerprint, and otherwise as they are now.
-_READABLE = (4, FORMAT_VERSION)
+FORMAT_VERSION = 6
+# Without a fingerprint, and with another one than is now computed; otherwise as they are now.
+_READABLE = (4, 5, FORMAT_VERSION)
+_FIRST_OF_NETWORKS = 6
 MODEL_FILE = "model.json"
 PROGRAMS_FOLDER, PROGRAMS_FILE = "stablehlo", "programs.json"
 BYTES = "bytes"
@@ -91,6 +93,7 @@ class ModelFile:
       vocabulary: fingerprint of a frozen text encoder's vocabulary, or `BYTES`.
       metadata: what else is known.
       fingerprint: of the parameters; empty in folders of format 4.
+      networks: of each network's; empty in folders of formats 4 and 5.
     """
 
     format: int
@@ -100,10 +103,16 @@ class ModelFile:
     vocabulary: str
     metadata: ModelMetadata
     fingerprint: str = ""
+    networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tells_networks(self) -> bool:
+        """Whether parameters can be compared with `networks`."""
+        return self.format >= _FIRST_OF_NETWORKS
 
 
 def make_model_file(
-    config: PhenakiConfig | CViViTConfig, metadata: ModelMetadata, vocabulary: str, fingerprint: str
+    config: PhenakiConfig | CViViTConfig, metadata: ModelMetadata, vocabulary: str, networks: Mapping[str, str]
 ) -> ModelFile:
     """What is told of a model; see `ModelFile`."""
     plain = dataclasses.asdict(config)
@@ -114,22 +123,14 @@ def make_model_file(
         codebook_size=tokenizer_config(config).quantizer.codebook_size,
         vocabulary=vocabulary or BYTES,
         metadata=metadata,
-        fingerprint=fingerprint,
+        fingerprint=model_fingerprint(networks),
+        networks=networks,
     )
 
 
 def write_model_file(folder: Path, content: ModelFile) -> None:
     """Writes model.json to a folder."""
     (folder / MODEL_FILE).write_text(json.dumps(dataclasses.asdict(content), indent=2) + "\n")
-
-
-def fingerprint_of_model(folder: str | Path) -> str:
-    """What tells a model's parameters from others; empty where its folder is of format 4, which does not say.
-
-    Raises:
-      UserError: see `read_model_file`.
-    """
-    return read_model_file(Path(folder))[0].fingerprint
 
 
 def read_model_file(folder: Path) -> tuple[ModelFile, PhenakiConfig | CViViTConfig]:
@@ -164,6 +165,18 @@ def read_model_file(folder: Path) -> tuple[ModelFile, PhenakiConfig | CViViTConf
             f"{file}: found codebook_size {content.codebook_size}, expected {codebook_size} as its tokenizer's "
             "quantizer says; the file was changed by hand: export the model again"
         )
+    if content.tells_networks:
+        _check_fingerprint(content, file)
     if isinstance(config, PhenakiConfig):
         content.metadata.check(config.tokenizer)
     return content, config
+
+
+def _check_fingerprint(content: ModelFile, file: Path) -> None:
+    """Refuses a fingerprint that is not that of the networks'."""
+    told = model_fingerprint(content.networks) if isinstance(content.networks, Mapping) else ""
+    if content.fingerprint != told:
+        raise UserError(
+            f"{file}: found fingerprint {content.fingerprint!r}, expected {told!r} as its networks say; the file was "
+            "changed by hand: export the model again"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -43,4 +44,11 @@ def init_params(config: PhenakiConfig | CViViTConfig, rng: PRNGKeyArray) -> dict
 
 def parameter_shapes(config: PhenakiConfig | CViViTConfig) -> dict[str, Any]:
     """Shape and type of every parameter, without computing it."""
+    shapes: dict[str, Any] = jax.tree.map(lambda leaf: leaf, _parameter_shapes(config))
+    return shapes
+
+
+# Tracing takes seconds, and a model that is loaded asks several times.
+@functools.cache
+def _parameter_shapes(config: PhenakiConfig | CViViTConfig) -> dict[str, Any]:
     return jax.eval_shape(lambda: nn.unbox(init_params(config, jax.random.key(0))))

@@ -44,6 +44,7 @@ class Phenaki:
       params: trees of arrays for "tokenizer" and, for all three models, "text" and "transformer".
       metadata: how to sample, and what else is known.
       vocabulary: file of a frozen text encoder's vocabulary; None for bytes.
+      fingerprint: of the parameters; empty where nobody has computed it.
       truncate_prompts: whether prompts that are too long are cut, and not refused.
 
     Raises:
@@ -56,10 +57,11 @@ class Phenaki:
         params: dict[str, Any],
         metadata: ModelMetadata | None = None,
         vocabulary: str | Path | None = None,
+        fingerprint: str = "",
         *,
         truncate_prompts: bool = False,
     ) -> None:
-        self.config, self._truncate_prompts = config, truncate_prompts
+        self.config, self.fingerprint, self._truncate_prompts = config, fingerprint, truncate_prompts
         text = config.text if isinstance(config, PhenakiConfig) else None
         self._text_tokenizer: Tokenizer = (
             ByteTokenizer()

@@ -22,13 +22,13 @@ from phenaki_jax.data.sources import rates_of, source_shards
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, check_at_least, check_types, counted
 from phenaki_jax.files import locked, make_folder, told_unwritable, whole_file, write_text
+from phenaki_jax.inference.fingerprint import fingerprint
 from phenaki_jax.inference.window import encode_text
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
 from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.training.data_config import DataConfig
-from phenaki_jax.training.fingerprint import fingerprint
 from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.state import frozen_spec
 from phenaki_jax.training.transformer_learner import TransformerLearner

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 from phenaki_jax.data.precomputed_metadata import Precomputed
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference.fingerprint import fingerprint
 from phenaki_jax.inference.parameters import init_params, parameter_shapes
 from phenaki_jax.inference.window import PhenakiConfig, generate_window, single_texts
 from phenaki_jax.layers.module import apply
@@ -21,7 +22,6 @@ from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer, fin
 from phenaki_jax.text.t5 import T5Config, t5_shapes
 from phenaki_jax.text.t5_checkpoints import check_t5, load_t5
 from phenaki_jax.training import checkpoints
-from phenaki_jax.training.fingerprint import fingerprint
 from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_dtype, placed
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.rows import Rows, of_segment, rows_of, texts_of

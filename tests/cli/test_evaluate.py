@@ -36,6 +36,7 @@ def test_numbers_are_written_with_all_that_they_are_of(
     result = tmp_path / "new" / "moving_shapes.json"
     told = json.loads(result.read_text())
     assert told["model"]["folder"] == str(folder)
+    assert told["model"]["parameters"] == json.loads((folder / "model.json").read_text())["fingerprint"]
     assert (told["seed"], told["sampling"]["steps"], told["protocol"]["task"]) == (0, 2, "moving_shapes_openings")
     assert {number["name"] for number in told["numbers"]} >= {"frechet_shapes_11f_32_n4", "obeyed_shapes_11f_32_n4"}
     assert (tmp_path / "new" / told["picture"]).is_file()

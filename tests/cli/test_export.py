@@ -20,7 +20,7 @@ def test_a_transformers_training_becomes_a_whole_model(
     words = ["--out", str(tmp_path / "model"), "--no_stablehlo"]
     assert main(["export", "--workdir", str(transformer_workdir), *words]) == 0
     assert not (tmp_path / "model" / "stablehlo").exists()
-    config, params, metadata, _ = load_exported(tmp_path / "model")
+    config, params, metadata, _, _ = load_exported(tmp_path / "model")
     assert config == tiny_config()
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
     assert metadata.trained_on == {
@@ -44,7 +44,7 @@ def test_a_tokenizers_training_becomes_a_tokenizer(tokenizer_workdir: pathlib.Pa
         *("decode.jax_export", "encode.jax_export"),
     ]
     assert "| psnr (held-out, step 6) | 6 |" in (tmp_path / "model" / "README.md").read_text()
-    config, params, _, _ = load_exported(tmp_path / "model")
+    config, params, *_ = load_exported(tmp_path / "model")
     assert config == tiny_config().tokenizer
     jax.tree.map(np.testing.assert_array_equal, params, random_params(config))
 

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from phenaki_jax import __version__
 from phenaki_jax.cli.inspect import _lines
 from phenaki_jax.cli.main import main
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.inference.export import export_model
+from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.testing import random_params, tiny_config
 from phenaki_jax.inference.video_reader import read_video
 
@@ -31,6 +33,8 @@ def test_an_exported_model(folder: pathlib.Path, capsys: pytest.CaptureFixture[s
     assert told["shapes"]["tokenizer/first_stem"] == [192, 16]
     assert told["config"]["transformer"] == json.loads(json.dumps(dataclasses.asdict(tiny_config().transformer)))
     assert told["prefix_frames"] == 3
+    assert told["fingerprint"] == Phenaki.load(folder).fingerprint
+    assert (told["phenaki_jax"], told["format"]) == (__version__, 6)
 
 
 def test_people_read_lines(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

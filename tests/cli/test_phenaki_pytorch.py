@@ -63,3 +63,32 @@ def test_other_tensors_are_refused(told: object) -> None:
     code, _, err = told({"weight": (2, 2)})
     assert code == 2
     assert "found tensors such as weight, expected the state dict of a CViViT" in err
+
+
+@pytest.mark.parametrize(
+    ("shapes", "name"),
+    [
+        (CVIVIT, "to_patch_emb_first_frame.2.weight"),
+        (MASKGIT, "pos_emb.weight"),
+        (MASKGIT, "to_logits.weight"),
+    ],
+)
+def test_a_part_of_a_network_is_refused_by_what_it_lacks(told: object, shapes: dict[str, tuple], name: str) -> None:
+    code, _, err = told({each: shape for each, shape in shapes.items() if each != name})
+    assert code == 2
+    network = "C-ViViT" if shapes is CVIVIT else "MaskGit"
+    assert f"a.pt: found a {network} without {name}, expected the state dict of a CViViT" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("to_patch_emb.2.weight", (16,)),
+        ("to_patch_emb_first_frame.2.weight", (16, 0)),
+        ("vq._codebook.embed", (64, 16)),
+    ],
+)
+def test_a_tensor_of_other_axes_is_refused(told: object, name: str, shape: tuple) -> None:
+    code, _, err = told(CVIVIT | {name: shape})
+    assert code == 2
+    assert f"a.pt: found {name} of the shape {list(shape)}, expected" in err

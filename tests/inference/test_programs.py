@@ -5,7 +5,9 @@ import importlib.util
 import json
 import os
 import pathlib
+import resource
 import shutil
+import struct
 import subprocess
 import sys
 import types
@@ -15,12 +17,13 @@ import jaxtyping
 import numpy as np
 import pytest
 from jax import export
+from safetensors.numpy import load_file, save_file
 
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import export_model
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.programs import PLATFORMS, export_program, programs_of
-from phenaki_jax.inference.testing import tiny_config
+from phenaki_jax.inference.testing import assert_same_pixels, tiny_config
 from phenaki_jax.inference.video_reader import read_video
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.text.t5 import T5Config
@@ -66,22 +69,20 @@ def test_videos_become_the_models_tokens_and_come_back(model: Phenaki, programs:
     video = noise(*shape)
     tokens = programs.encode(video)
     np.testing.assert_array_equal(tokens, model.encode(video))
-    shown = programs.decode(tokens)
-    # Values on the edge between two levels may fall to either side.
-    assert np.abs(shown.astype(int) - model.decode(tokens)).max() <= 1
+    assert_same_pixels(programs.decode(tokens), model.decode(tokens))
 
 
 def test_windows_are_drawn_as_the_model_draws_them(model: Phenaki, programs: object) -> None:
     """Two prompts, 5 frames and then 2 more, of which the second window is given 3."""
     drawn = programs.generate(PROMPTS, seed=3, windows=2)
     assert drawn.shape == (2, 7, 32, 32, 3)
-    assert np.abs(drawn.astype(int) - model.generate(PROMPTS, seed=3, frames=7)).max() <= 1
+    assert_same_pixels(drawn, model.generate(PROMPTS, seed=3, frames=7))
 
 
 def test_guidance_is_asked_for_when_a_program_runs(model: Phenaki, programs: object) -> None:
     sampling = dataclasses.replace(model.metadata.sampling, guidance=0.0)
     unguided = programs.generate(PROMPTS, seed=1, guidance=0.0)
-    assert np.abs(unguided.astype(int) - model.generate(PROMPTS, seed=1, sampling=sampling)).max() <= 1
+    assert_same_pixels(unguided, model.generate(PROMPTS, seed=1, sampling=sampling))
     assert (unguided != programs.generate(PROMPTS, seed=1)).any()
 
 
@@ -103,7 +104,7 @@ def test_nothing_but_jax_and_numpy_is_needed(model: Phenaki, exported: pathlib.P
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     drawn = np.stack([np.load(tmp_path / f"a-{number}.npy") for number in (1, 2)])
-    assert np.abs(drawn.astype(int) - model.generate(PROMPTS, seed=3)).max() <= 1
+    assert_same_pixels(drawn, model.generate(PROMPTS, seed=3))
 
 
 def test_frames_are_written_as_an_animation(run: types.ModuleType, tmp_path: pathlib.Path) -> None:
@@ -114,9 +115,47 @@ def test_frames_are_written_as_an_animation(run: types.ModuleType, tmp_path: pat
     assert fps == pytest.approx(8.0)
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.png"])
+def test_a_video_that_cannot_be_written_leaves_the_old_one(
+    run: types.ModuleType, tmp_path: pathlib.Path, name: str
+) -> None:
+    """Where a file may have no more than 64 bytes, as where a disk is full."""
+    (tmp_path / name).write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large|written"):
+            run.write_video(tmp_path / name, noise(4, 6, 5, 3), 8.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [(name, b"old")]
+
+
+def test_an_older_folder_is_not_compared(
+    run: types.ModuleType, exported: pathlib.Path, tmp_path: pathlib.Path, programs: object
+) -> None:
+    """In format 5, model.json tells the fingerprint of no network."""
+    copy = shutil.copytree(exported, tmp_path / "model")
+    content = json.loads((copy / "model.json").read_text())
+    del content["networks"]
+    (copy / "model.json").write_text(json.dumps(content | {"format": 5}))
+    edit(
+        copy / "stablehlo/programs.json", model_json=run.hashlib.sha256((copy / "model.json").read_bytes()).hexdigest()
+    )
+    tokens = np.zeros((1, 1, 4, 4), np.int32)
+    np.testing.assert_array_equal(run.Model(copy).decode(tokens), programs.decode(tokens))
+
+
 def cut(file: pathlib.Path) -> None:
     """Loses the second half."""
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def zero(file: pathlib.Path) -> None:
+    """Loses the values of a tensor."""
+    tensors = load_file(file)
+    tensors["first_stem"] = np.zeros_like(tensors["first_stem"])
+    save_file(tensors, file)
 
 
 def edit(file: pathlib.Path, **changes: object) -> None:
@@ -136,6 +175,14 @@ def edit(file: pathlib.Path, **changes: object) -> None:
         (lambda folder: (folder / "tokenizer.safetensors").unlink(), "found no .*tokenizer.safetensors, expected it"),
         (lambda folder: cut(folder / "tokenizer.safetensors"), "tokenizer.safetensors is damaged"),
         (lambda folder: (folder / "tokenizer.safetensors").write_bytes(b""), "tokenizer.safetensors is damaged"),
+        (
+            lambda folder: (folder / "tokenizer.safetensors").write_bytes(struct.pack("<Q", 2**63) + b"{}"),
+            "tokenizer.safetensors is damaged",
+        ),
+        (
+            lambda folder: zero(folder / "tokenizer.safetensors"),
+            "safetensors: found parameters [0-9a-f]{16}, expected ",
+        ),
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_line(
@@ -158,6 +205,9 @@ def test_a_damaged_folder_is_refused_in_one_line(
         (lambda programs: programs.generate([" "]), "say what the video shows"),
         (lambda programs: programs.generate(["a circle that moves on and on"]), "expected 1 to 23"),
         (lambda programs: programs.encode(noise(1, 4, 32, 32, 3)), "encode: .*it takes"),
+        (lambda programs: programs.generate(PROMPTS, windows=0), "found windows 0, expected at least 1"),
+        (lambda programs: programs.generate(PROMPTS, seed=-1), "found seed -1, expected 0 to 4294967294"),
+        (lambda programs: programs.generate(PROMPTS, seed=2**32 - 1), "found seed 4294967295, expected 0 to"),
         (lambda programs: programs.call("decode", {}), "decode: found , expected tokens"),
         (lambda programs: programs.call("draw", {}), "found program 'draw', expected one of encode"),
     ],

@@ -18,6 +18,7 @@ import argparse
 import functools
 import hashlib
 import json
+import os
 import struct
 import sys
 import zlib
@@ -98,10 +99,14 @@ class Model:
           uint8 [prompts, frames, height, width, 3].
 
         Raises:
-          RefusedError: see `text_tokens`; or a tokenizer alone.
+          RefusedError: see `text_tokens`; a tokenizer alone; or no windows, or seeds that are none.
         """
         if "generate_window" not in self.programs["programs"]:
             raise RefusedError(f"{self._folder}: found a tokenizer alone, expected a model with a transformer")
+        if windows < 1:
+            raise RefusedError(f"found windows {windows}, expected at least 1")
+        if not 0 <= seed <= 2**32 - len(prompts):
+            raise RefusedError(f"found seed {seed}, expected 0 to {2**32 - len(prompts)}")
         tokens, mask = self.text_tokens(prompts)
         seeds = np.arange(seed, seed + len(prompts), dtype=np.uint32)
         scale = self.about["metadata"]["sampling"]["guidance"] if guidance is None else guidance
@@ -179,7 +184,15 @@ class Model:
         import jax
 
         if name not in self._params:
-            self._params[name] = jax.device_put(read_safetensors(self._folder / _TENSORS[name]))
+            file = self._folder / _TENSORS[name]
+            tensors = read_safetensors(file)
+            told = self.about.get("networks")  # which folders of older formats do not have
+            if told is not None and (found := fingerprint(tensors)) != told.get(name):
+                raise RefusedError(
+                    f"{file}: found parameters {found}, expected {told.get(name)} as model.json says: they are another "
+                    f"model's or damaged; {_AGAIN}"
+                )
+            self._params[name] = jax.device_put(tensors)
         return self._params[name]
 
     @functools.cache  # noqa: B019  (of the few models of a process)
@@ -208,29 +221,56 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
     """Tensors by name: a length in 8 bytes, JSON of that length that says where each lies, and their bytes.
 
     Raises:
-      RefusedError: the file is not there, cut or no safetensors.
+      RefusedError: the file is not there, cannot be read, is cut or no safetensors.
     """
     if not file.is_file():
         raise RefusedError(f"found no {file}, expected it beside model.json: {_AGAIN}")
-    content = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+    try:
+        content = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be read ({error.strerror}), expected a file that can: {_AGAIN}") from error
     try:
         (length,) = struct.unpack("<Q", bytes(content[:8]))
+        if length > len(content) - 8:
+            raise ValueError("a header that is longer than the file")
         header = json.loads(bytes(content[8 : 8 + length]))
         header.pop("__metadata__", None)
         data, tensors = content[8 + length :], {}
         for name, told in header.items():
             begin, end = told["data_offsets"]
             tensors[name] = data[begin:end].view(_TYPES[told["dtype"]]).reshape(told["shape"])
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RefusedError(f"{file} is damaged, or no safetensors ({len(content)} bytes): {_AGAIN}") from error
     return tensors
 
 
+def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
+    """What tells a network's parameters from others, as model.json has it."""
+    told = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        told.update(name.encode())
+        told.update(np.ascontiguousarray(array, np.float32).data)
+    return told.hexdigest()[:16]
+
+
 def write_video(file: Path, frames: np.ndarray, fps: float) -> None:
-    """Writes frames uint8 [frames, height, width, 3] as .npy, or as an animated .png, which browsers play."""
-    if file.suffix == ".npy":
-        np.save(file, frames)
-        return
+    """Writes frames uint8 [frames, height, width, 3] as .npy, or as an animated .png, which browsers play.
+
+    The file is there once it is whole.
+    """
+    unfinished = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+    try:
+        with open(unfinished, "wb") as out:
+            if file.suffix == ".npy":
+                np.save(out, frames)
+            else:
+                out.write(_animated_png(frames, fps))
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _animated_png(frames: np.ndarray, fps: float) -> bytes:
     count, height, width, _ = frames.shape
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"acTL", struct.pack(">II", count, 0))]
     number = 0
@@ -243,10 +283,10 @@ def write_video(file: Path, frames: np.ndarray, fps: float) -> None:
             (b"fdAT", struct.pack(">I", number + 1) + pixels) if index else (b"IDAT", pixels),
         ]
         number += 2 if index else 1
-    with open(file, "wb") as out:
-        out.write(b"\x89PNG\r\n\x1a\n")
-        for kind, content in [*chunks, (b"IEND", b"")]:
-            out.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, content in [*chunks, (b"IEND", b"")]:
+        parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -274,6 +314,8 @@ def main() -> int:
     try:
         if out.suffix not in (".npy", ".png"):
             raise RefusedError(f"{out}: found suffix {out.suffix!r}, expected .npy or .png; change the name")
+        if not out.absolute().parent.is_dir():
+            raise RefusedError(f"{out}: found no folder {out.parent}, expected one to write to; make it first")
         model = Model(Path(__file__).resolve().parents[1])
         videos = model.generate(args.prompt, args.seed, args.windows, args.guidance)
         for index, video in enumerate(videos, start=1):
