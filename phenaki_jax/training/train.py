@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +102,32 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_in
         raise
     except (ValueError, SyntaxError, OSError, AttributeError, ImportError) as error:
         message = " ".join(str(error).split()).rstrip(".;")
-        advice = (
-            "a run file knows the settings of modules that it imports: name one that does, or import it in your own"
-            if "No configurable matching" in message
-            else "set what a run file requires or changes with --gin.NAME=VALUE, texts in quotes of their own as in "
-            "--gin.DATA_DIR=\"'folder'\""
+        raise UserError(f"gin configuration: {message}; {_advice(message)}") from error
+
+
+def _advice(message: str) -> str:
+    """What to do about an error of gin's."""
+    if found := re.match(r"No configurable matching '(.*?)'", message):
+        bound = re.findall(r"^(?:\w+/)?([\w.]+)\.\w+ =", gin.config_str(), re.MULTILINE)
+        return (
+            f"{_near(found[1], bound)}a run file knows the settings of modules that it imports: name one that does, "
+            "or import it in your own"
         )
-        raise UserError(f"gin configuration: {message}; {advice}") from error
+    if found := re.match(r"Configurable '(.*?)' doesn't have a parameter named '(.*?)'", message):
+        configurable = gin.get_configurable(found[1])
+        call = configurable.__init__ if inspect.isclass(configurable) else configurable
+        parameters = [name for name in inspect.signature(call).parameters if name != "self"]
+        return f"{_near(found[2], parameters)}it has {', '.join(parameters)}"
+    return (
+        "set what a run file requires or changes with --gin.NAME=VALUE, texts in quotes of their own as in "
+        "--gin.DATA_DIR=\"'folder'\""
+    )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Asks whether the nearest of the known names was meant, where one is near."""
+    near = difflib.get_close_matches(name, sorted(set(known)), n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def _macro_of(binding: str) -> Any:
@@ -117,8 +138,10 @@ def _macro_of(binding: str) -> Any:
     try:
         return gin.query_parameter(f"{name}/gin.macro.value")
     except ValueError as error:
+        macros = re.findall(r"^(\w+) =", gin.config_str(), re.MULTILINE)
         raise UserError(
-            f"gin configuration: no file has a macro {name} to set with --gin.{binding}; look in the run file"
+            f"gin configuration: no file has a macro {name} to set with --gin.{binding}; {_near(name, macros)}look in "
+            "the run file"
         ) from error
 
 

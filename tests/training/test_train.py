@@ -115,8 +115,9 @@ def test_every_setting_of_the_loss_can_be_set_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("binding", "told"),
     [
-        ("STEPZ=77", "no file has a macro STEPZ"),
-        ("loop.Schedule.stepz=1", "stepz"),
+        ("STEPZ=77", "no file has a macro STEPZ.*did you mean STEPS?"),
+        ("loop.Schedule.stepz=1", "stepz.*did you mean steps. it has steps, "),
+        ("loop.Shedule.steps=1", "loop.Shedule.*did you mean loop.Schedule?"),
         ("nothing.at_all=1", "nothing.at_all.*a run file knows the settings of modules that it imports"),
         ("STEPS=", "gin configuration"),
     ],
