@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from phenaki_jax.errors import UserError, check_types
+from phenaki_jax.errors import UserError, check_types, counted
 
 MESH_AXES = ("replica", "data", "model")
 
@@ -104,10 +104,10 @@ class MeshConfig:
         found, others = len(devices), self.replica * self.model
         data = found // others if self.data == -1 else self.data
         if others * data != found:
-            raise UserError(
-                f"mesh replica {self.replica} x data {data} x model {self.model} is not the {found} devices there are; "
-                f"{self._nearest(found)}"
-            )
+            asked = f"replica {self.replica} x data {self.data} x model {self.model}"
+            if self.data == -1:
+                asked = f"replica {self.replica} x model {self.model} and data for what is left"
+            raise UserError(f"found {counted(found, 'device')}, expected a mesh of {asked}; {self._nearest(found)}")
         slices = _slices(devices)
         if self.replica % slices:
             raise UserError(
