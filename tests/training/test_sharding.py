@@ -40,7 +40,7 @@ def test_axes_without_a_device_are_refused(axes: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("mesh", [MeshConfig(data=3), MeshConfig(replica=3)])
 def test_a_mesh_of_other_devices_is_refused(mesh: MeshConfig) -> None:
-    with pytest.raises(UserError, match="found 4 devices, expected a mesh of replica . x "):
+    with pytest.raises(UserError, match=r"found 4 devices, expected a mesh of replica . x "):
         mesh.make()
 
 

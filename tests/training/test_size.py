@@ -41,5 +41,5 @@ def test_lines_tell_how_parameters_lie_and_what_a_device_holds() -> None:
     count = next(line for line in told if line.startswith("tokenizer")).split()[1].replace(",", "")
     whole = next(line for line in told if line.startswith("parameters")).split()[1]
     assert float(whole) == pytest.approx(4 * int(count) / 1024, abs=0.005)
-    with pytest.raises(UserError, match="found 4 devices, expected a mesh of replica . x "):
+    with pytest.raises(UserError, match=r"found 4 devices, expected a mesh of replica . x "):
         list(size.lines({**settings, "mesh_config": MeshConfig(model=3)}))
