@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, UInt8
 
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation import shapes_classifier as shapes
-from phenaki_jax.evaluation.protocols import MEASURES, Protocol
+from phenaki_jax.evaluation.measures import MEASURES
+from phenaki_jax.evaluation.protocols import Protocol
 from phenaki_jax.evaluation.quality import frames_lpips, frames_psnr, frames_ssim
 from phenaki_jax.evaluation.similarity import clip_similarity
 from phenaki_jax.features import clip, i3d, inception, resizing
@@ -217,7 +218,8 @@ def _clip(files: NetworkFiles) -> Network:
         return {"clip": clip_similarity(frames, texts, jnp.ones(videos.shape[:2], bool))}
 
     tokenizer = ClipTokenizer(files.clip_vocabulary, files.clip_merges)
-    sha256, more = sha256_of(files.clip_file), (("clip_model", files.clip_model),)
+    texts = {f"{name}_sha256": sha256_of(getattr(files, name)) for name in ("clip_vocabulary", "clip_merges")}
+    sha256, more = sha256_of(files.clip_file), (("clip_model", files.clip_model), *texts.items())
     return Network(load_clip(files.clip_file, config), sha256, config.image_size, 0, "pillow", rows, more, tokenizer)
 
 
