@@ -107,10 +107,12 @@ def evaluate(evaluation: Evaluation) -> Found | None:
     check_clips(protocol, evaluation.data_dir)
     drawer = Drawer(evaluation.model, protocol, evaluation.layout, config.seed)
     real, generated = _stores(evaluation)
+    look, of_real = _Looker(evaluation, evaluation.networks), _networks_of_real(evaluation)
     with evaluation.layout.applied():
-        _make_real(evaluation, real)
-        _make_generated(evaluation, generated, drawer)
-    if real.missing() or generated.missing():
+        if of_real:
+            _make_real(evaluation, real, look if of_real == evaluation.networks else _Looker(evaluation, of_real))
+        _make_generated(evaluation, generated, look, drawer)
+    if (of_real and real.missing()) or generated.missing():
         return None
     return numbers_of(protocol, evaluation.measures, evaluation.networks, real, generated, config.seed)
 
@@ -216,8 +218,7 @@ class _Looker:
         return rows_of(self._networks, params, judged(videos, self._size), known)
 
 
-def _make_real(evaluation: Evaluation, rows: Rows) -> None:
-    look = _Looker(evaluation, _networks_of_real(evaluation))
+def _make_real(evaluation: Evaluation, rows: Rows, look: _Looker) -> None:
     missing = rows.missing(evaluation.config.process, evaluation.config.processes)
     split, seed = evaluation.protocol.clip_split, evaluation.config.seed
     examples = OrderedExamples(evaluation.protocol, split, seed, evaluation.data_dir)
@@ -231,9 +232,8 @@ def _make_real(evaluation: Evaluation, rows: Rows) -> None:
             progress.update(len(batch))
 
 
-def _make_generated(evaluation: Evaluation, rows: Rows, drawer: Drawer) -> None:
+def _make_generated(evaluation: Evaluation, rows: Rows, look: _Looker, drawer: Drawer) -> None:
     protocol, size = evaluation.protocol, rows.batch_size
-    look = _Looker(evaluation, evaluation.networks)
     missing = rows.missing(evaluation.config.process, evaluation.config.processes)
     examples = OrderedExamples(protocol, protocol.split, evaluation.config.seed, evaluation.data_dir)
     with _progress(evaluation, rows, missing, protocol.name) as progress:

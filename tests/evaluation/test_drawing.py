@@ -10,6 +10,7 @@ from phenaki_jax.data.clips import Clip
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.drawing import Drawer, check_model
 from phenaki_jax.evaluation.protocols import PROTOCOLS, Protocol
+from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.testing import random_params, tiny_config, tiny_metadata
 from phenaki_jax.training.sharding import MeshConfig
@@ -62,3 +63,21 @@ def test_a_model_that_cannot_do_a_protocol_is_refused(model: Phenaki) -> None:
     with pytest.raises(UserError, match="found a model without text, expected one that is trained on text"):
         check_model(shapes, without_text)
     check_model(dataclasses.replace(prediction, given=3), without_text)
+
+
+def test_a_prediction_without_text_is_drawn_by_the_null_text(model: Phenaki, protocol: Protocol) -> None:
+    """Which changes it, and no other of the batch."""
+    prediction = dataclasses.replace(protocol, kind="prediction", given=3, frames=5)
+    metadata = dataclasses.replace(tiny_metadata(), sampling=SamplingConfig(steps=2, guidance=0.0))
+    layout = MeshConfig().over(jax.local_devices()[:1])
+    video = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    params = jax.tree.map(np.asarray, dict(model.params))
+    null = params["transformer"]["null_text"]
+    changed = {**params, "transformer": {**params["transformer"], "null_text": 10 * np.sign(null)}}
+    drawn = []
+    for each in (params, changed):
+        drawer = Drawer(Phenaki(model.config, each, metadata, truncate_prompts=True), prediction, layout, 0)
+        with layout.applied():
+            drawn.append(np.asarray(drawer.make([Clip(video, text) for text in ("", "a red circle")], [0, 1])))
+    assert (drawn[0][0] != drawn[1][0]).any()
+    np.testing.assert_array_equal(drawn[0][1], drawn[1][1])

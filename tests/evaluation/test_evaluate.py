@@ -16,12 +16,14 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation import evaluate as evaluate_lib
 from phenaki_jax.evaluation.drawing import Drawer
 from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, evaluate
+from phenaki_jax.evaluation.examples import OrderedExamples
+from phenaki_jax.evaluation.networks import judged
 from phenaki_jax.evaluation.numbers import Found
 from phenaki_jax.evaluation.protocols import PROTOCOLS, Protocol
 from phenaki_jax.evaluation.rows import Rows
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.testing import random_params, tiny_config, tiny_metadata
-from phenaki_jax.training.sharding import MeshConfig
+from phenaki_jax.training.sharding import Layout, MeshConfig
 
 from .conftest import evaluation_of
 
@@ -82,7 +84,7 @@ def test_what_is_done_is_not_done_again(
     assert told(evaluate(evaluation)) == numbers
 
 
-@pytest.mark.parametrize("written", [1, 3])
+@pytest.mark.parametrize("written", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
     evaluation: Evaluation,
     whole: tuple[Evaluation, list[dict[str, Any]]],
@@ -140,9 +142,9 @@ def test_one_device_finds_what_four_find(
 ) -> None:
     # Its own model, as embeddings of texts are kept where they were computed.
     model = Phenaki(tiny_config(), random_params(tiny_config()), tiny_metadata(), truncate_prompts=True)
-    alone = dataclasses.replace(evaluation, model=model, layout=MeshConfig().over(jax.local_devices()[:1]))
+    by_one = dataclasses.replace(evaluation, model=model, layout=alone())
     assert whole[0].layout.batch_parts == 4
-    for found, expected in zip(told(evaluate(alone)), whole[1], strict=True):
+    for found, expected in zip(told(evaluate(by_one)), whole[1], strict=True):
         assert found["value"] == pytest.approx(expected["value"], rel=1e-5)
 
 
@@ -170,7 +172,7 @@ def test_reconstructions_are_compared_with_their_clips(
     numbers = {number["metric"]: number for number in told(evaluate(evaluation))}
     assert [*numbers] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
     assert numbers["psnr"]["name"] == "psnr_11f_32_n5"
-    clips = list(read_clips(protocol.task, "test", 11, 0, data_dir))[:5]
+    clips = [example.clip for example in OrderedExamples(protocol, "test", 0, data_dir).at(range(5))]
     decibels = []
     for clip in clips:
         error = (clip.video.astype(np.float64) - model.reconstruct(clip.video)) / 255
@@ -180,6 +182,102 @@ def test_reconstructions_are_compared_with_their_clips(
         shown = np.asarray(picture)
     np.testing.assert_array_equal(shown[:32, :32], clips[0].video[0])
     np.testing.assert_array_equal(shown[32:64, :32], model.reconstruct(clips[0].video)[0])
+
+
+def alone() -> Layout:
+    """One device, for which less is compiled."""
+    return MeshConfig().over(jax.local_devices()[:1])
+
+
+def drawn_as(monkeypatch: pytest.MonkeyPatch, evaluation: Evaluation) -> list[tuple[list[int], list[str]]]:
+    """Videos are the clips with a brightness that their numbers decide; which numbers and texts they were made by."""
+    made = []
+
+    def make(self: Drawer, clips: Sequence[Clip], numbers: Sequence[int]) -> jax.Array:
+        made.append((list(numbers), [clip.text for clip in clips]))
+        videos = [clip.video // (2 + number % 3) for clip, number in zip(clips, numbers, strict=True)]
+        return jax.device_put(np.stack(videos), evaluation.layout.batch)
+
+    monkeypatch.setattr(Drawer, "make", make)
+    return made
+
+
+def test_folds_are_drawn_anew_from_the_same_clips(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three videos of each of two clips, twice, of which a batch holds the end of one fold and the next one's begin."""
+    protocol = dataclasses.replace(evaluation.protocol, examples=2, samples=3, folds=2, real=4, split="test")
+    evaluation = dataclasses.replace(evaluation, protocol=protocol, layout=alone())
+    made = drawn_as(monkeypatch, evaluation)
+    numbers = told(evaluate(evaluation))
+    assert [number for batch, _ in made for number in batch] == [*range(12)]
+    texts = [text for _, batch in made for text in batch]
+    assert texts == 2 * [*3 * texts[:1], *3 * texts[3:4]]
+    assert texts[0] != texts[3]
+    settings = numbers[0]["settings"]
+    assert (settings["folds"], settings["generated"], settings["real"]) == (2, 6, 4)
+
+
+def test_windows_of_stored_clips_are_brought_to_the_size_in_which_they_are_compared(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 12 stored frames two windows of 11 each, at half of their size."""
+    protocol = dataclasses.replace(
+        PROTOCOLS["moving_shapes_reconstruction"],
+        examples=12,
+        stored_frames=12,
+        windows=2,
+        judged_size=16,
+        measures=("psnr",),
+    )
+    measures = protocol.measures
+    halved = dataclasses.replace(evaluation, protocol=protocol, measures=measures, networks={}, layout=alone())
+    drawn_as(monkeypatch, halved)
+    numbers = told(evaluate(halved))
+    assert [number["name"] for number in numbers] == ["psnr_11f_16_n12"]
+    # Nothing is compared with real clips.
+    assert not [*evaluation.real_folder.glob("*/*.npz")]
+    assert (numbers[0]["settings"]["compared_size"], numbers[0]["settings"]["generated_size"]) == (16, 32)
+    (turn,) = np.random.SeedSequence((0, 0)).generate_state(1)
+    clips = list(read_clips(protocol.task, "test", 12, int(turn), evaluation.data_dir))
+    decibels = []
+    for number in range(12):
+        video = clips[number % 6].video[number // 6 :][:11]
+        pair = np.asarray(judged(np.stack([video, video // (2 + number % 3)]), 16)) / 255
+        decibels.append(np.mean(-10 * np.log10(np.mean((pair[0] - pair[1]) ** 2, axis=(1, 2, 3)))))
+    assert numbers[0]["value"] == pytest.approx(np.mean(decibels), abs=1e-3)
+
+
+def test_real_clips_may_be_of_another_split_and_are_looked_at_by_what_compares(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each video is compared with its own clip by changes nothing of the real ones, which are found again."""
+    evaluation = dataclasses.replace(evaluation, layout=alone())
+    made = drawn_as(monkeypatch, evaluation)
+    protocol = dataclasses.replace(evaluation.protocol, split="train", real_split="test", examples=1, samples=4, real=6)
+    other = dataclasses.replace(evaluation, protocol=protocol, measures=("frechet_shapes",))
+    assert told(evaluate(other))[0]["settings"]["real"] == 6
+    assert len(made) == 1
+    seen = next(evaluation.real_folder.glob("*/settings.json"))
+    unused = evaluation.networks["shapes"]._replace(sha256="f" * 64)
+    more = dataclasses.replace(other, networks={**evaluation.networks, "vgg16": unused}, folder=evaluation.folder / "2")
+    assert evaluate_lib._stores(more)[0].missing() == []
+    assert [*evaluation.real_folder.glob("*/settings.json")] == [seen]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"real": 1}, "found 1 real clip to compare, expected at least 2 for frechet_shapes: ask for more with --real"),
+        ({"examples": 1, "samples": 1}, "found 1 video to compare, expected at least 2 for frechet_shapes"),
+        ({"examples": 37, "samples": 1}, "found 6 clips in the test split of .*, expected 37 for moving_shapes"),
+    ],
+)
+def test_what_comes_to_nothing_is_told_before_anything_is_drawn(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], message: str
+) -> None:
+    monkeypatch.setattr(evaluate_lib, "OrderedExamples", None)
+    protocol = dataclasses.replace(evaluation.protocol, **changes)
+    with pytest.raises(UserError, match=message):
+        evaluate(dataclasses.replace(evaluation, protocol=protocol))
 
 
 def test_few_and_absent_clips_are_told_with_what_to_do(evaluation: Evaluation, data_dir: pathlib.Path) -> None:
