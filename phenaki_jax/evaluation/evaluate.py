@@ -119,7 +119,7 @@ def evaluate(evaluation: Evaluation) -> Found | None:
 
 def _check_counts(protocol: Protocol, measures: Sequence[str]) -> None:
     """Refuses, before anything is drawn, sets that have no covariance."""
-    compared = [name for name in measures if MEASURES[name].kind != "mean"]
+    compared = [name for name in measures if MEASURES[name].compares_sets]
     for count, what, name in (
         (protocol.real_clips, "real clip", "--real" if protocol.real else "--examples"),
         (protocol.videos_of_fold, "video", "--examples"),
@@ -174,13 +174,18 @@ def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     told = json.dumps({**of_real, "rows": protocol.real_clips, "batch_size": size}, sort_keys=True)
     name = f"{protocol.task}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     real = Rows(evaluation.real_folder / name, of_real, protocol.real_clips, size)
-    of_generated = {"version": _VERSION, **describe(evaluation), "networks": _told(evaluation.networks)}
+    of_generated = {
+        "version": _VERSION,
+        **describe(evaluation),
+        "measures": list(evaluation.measures),
+        "networks": _told(evaluation.networks),
+    }
     return real, Rows(evaluation.folder / "rows", of_generated, protocol.videos, size)
 
 
 def _networks_of_real(evaluation: Evaluation) -> dict[str, Network]:
     """Those by which videos are compared with real clips, and not each with its own or with its text."""
-    needed = {MEASURES[name].network for name in evaluation.measures if MEASURES[name].kind != "mean"}
+    needed = {MEASURES[name].network for name in evaluation.measures if MEASURES[name].compares_sets}
     return {name: network for name, network in evaluation.networks.items() if name in needed}
 
 
@@ -197,6 +202,7 @@ class _Looker:
     def __init__(self, evaluation: Evaluation, networks: Mapping[str, Network]) -> None:
         self._networks, self._layout = networks, evaluation.layout
         self._size = evaluation.protocol.compared_size
+        self._kept = {MEASURES[name].rows for name in evaluation.measures}
         self._params = jax.device_put(
             {name: network.params for name, network in self._networks.items()}, self._layout.whole
         )
@@ -205,12 +211,13 @@ class _Looker:
     def rows(
         self, videos: UInt8[Array, "batch frames _ _ 3"], texts: Sequence[str], original: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """What each video has by all networks; compared with the clips that it should be where these are given."""
+        """What each video has that measures ask for; compared with the clip that it should be where these are given."""
         known: dict[str, Any] = told_of(self._networks, texts)
         if original is not None:
             known["original"] = original
         known = jax.device_put(known, self._layout.batch)
-        return {name: np.asarray(values) for name, values in self._rows(self._params, videos, known).items()}
+        rows = self._rows(self._params, videos, known)
+        return {name: np.asarray(values) for name, values in rows.items() if name in self._kept}
 
     def _judged_rows(self, params: Any, videos: Array, known: dict[str, Array]) -> dict[str, Array]:
         if "original" in known:

@@ -9,7 +9,8 @@ class Measure(NamedTuple):
     """One that `Protocol.measures` may name.
 
     Attributes:
-      kind: "frechet", "kernel" or "infinity" of the features of two sets, or "mean" of what each video has.
+      kind: "frechet", "kernel" or "infinity" of the features of two sets, "score" of the logits of one, or "mean" of
+        what each video has.
       rows: what a video has, as `networks.rows_of` calls it.
       network: whose features they are, as `networks` calls it; empty for measures of pixels.
       metric: the number's name.
@@ -22,6 +23,11 @@ class Measure(NamedTuple):
     metric: str
     needs_original: bool = False
 
+    @property
+    def compares_sets(self) -> bool:
+        """Whether it is of videos and of real clips."""
+        return self.kind not in ("mean", "score")
+
 
 MEASURES = {
     "fvd": Measure("frechet", "i3d", "i3d", "fvd"),
@@ -30,6 +36,7 @@ MEASURES = {
     "fid": Measure("frechet", "inception", "inception", "fid"),
     "kid": Measure("kernel", "inception", "inception", "kid"),
     "fid_infinity": Measure("infinity", "inception", "inception", "fid_infinity"),
+    "inception_score": Measure("score", "inception_logits", "inception", "inception_score"),
     "clipsim": Measure("mean", "clip", "clip", "clipsim"),
     "psnr": Measure("mean", "psnr", "", "psnr", needs_original=True),
     "ssim": Measure("mean", "ssim", "", "ssim", needs_original=True),

@@ -1,6 +1,6 @@
 """The networks that protocols look through, loaded from files, and what each video has by them.
 
-i3d [batch, 400]; inception [batch, frames, 2048]; shapes [batch, 64]
+i3d [batch, 400]; inception [batch, frames, 2048]; inception_logits [batch, frames, 1008]; shapes [batch, 64]
 clip, psnr, ssim, lpips, obeyed_all, obeyed_color, obeyed_shape, obeyed_motion [batch]
 """
 
@@ -201,8 +201,9 @@ def _i3d(files: NetworkFiles) -> Network:
 def _inception(files: NetworkFiles) -> Network:
     def rows(params: Any, videos: Array, known: Mapping[str, Array]) -> dict[str, Array]:
         images = videos.reshape(-1, *videos.shape[2:])
-        pooled = inception.inception_features(params, images, files.inception_resize)["pool3"]
-        return {"inception": pooled.reshape(*videos.shape[:2], -1)}
+        found = inception.inception_features(params, images, files.inception_resize)
+        names = {"inception": "pool3", "inception_logits": "logits"}
+        return {row: found[name].reshape(*videos.shape[:2], -1) for row, name in names.items()}
 
     path, resize = files.inception_file, files.inception_resize
     return Network(load_inception(path), sha256_of(path), inception.SIZE, inception.FEATURES, resize, rows)

@@ -12,6 +12,7 @@ import numpy as np
 from phenaki_jax.evaluation.bootstrap import Interval, interval_of_influences, mean_interval
 from phenaki_jax.evaluation.extrapolation import SMALLEST, extrapolated_frechet
 from phenaki_jax.evaluation.frechet import FeatureStatistics, InfluenceFunction, frechet_influences
+from phenaki_jax.evaluation.inception_score import SPLITS, inception_score
 from phenaki_jax.evaluation.kernel import kernel_distance_of_subsets
 from phenaki_jax.evaluation.measured import Measured, Settings
 from phenaki_jax.evaluation.measures import MEASURES, Measure
@@ -208,6 +209,11 @@ def _kernel(sets: _Compared) -> _Value:
     return _Value(float(np.mean(values)), None, (*more, *_of_folds(values)))
 
 
+def _score(sets: _Compared) -> _Value:
+    values = [inception_score(fold.features()).mean for fold in sets.folds]
+    return _Value(float(np.mean(values)), None, (("splits", SPLITS), *_of_folds(values)))
+
+
 def _infinity(sets: _Compared) -> _Value:
     real, found = sets.statistics(sets.real), []
     for fold in sets.folds:
@@ -225,6 +231,7 @@ _VALUES: dict[str, Callable[[_Compared], _Value]] = {
     "frechet": _frechet,
     "kernel": _kernel,
     "infinity": _infinity,
+    "score": _score,
 }
 
 
@@ -236,11 +243,10 @@ def _of_folds(values: list[float]) -> tuple[tuple[str, Any], ...]:
 
 def _measured(protocol: Protocol, measure: Measure, network: Network | None, value: _Value, seed: int) -> Measured:
     """A number of images where its network sees frames by themselves, of clips otherwise."""
-    of_images = measure.rows == "inception"
+    of_images = measure.network == "inception"
     frames = 1 if of_images else protocol.frames
     count = protocol.frames if of_images else 1
     size = (network.size if network else 0) or protocol.compared_size
-    distances = measure.kind != "mean"
     more: dict[str, Any] = {
         "protocol": protocol.name,
         "compared_size": protocol.compared_size,
@@ -253,13 +259,13 @@ def _measured(protocol: Protocol, measure: Measure, network: Network | None, val
     if protocol.compared_size != protocol.size:
         more["generated_size"] = protocol.size
     settings = Settings(
-        generated=protocol.videos_of_fold * count if distances else protocol.videos,
+        generated=protocol.videos if measure.kind == "mean" else protocol.videos_of_fold * count,
         frames=frames,
         size=(size, size),
         seed=seed,
-        real=protocol.real_clips * count if distances else 0,
+        real=protocol.real_clips * count if measure.compares_sets else 0,
         network=measure.network,
-        features=network.features if network and distances else 0,
+        features=network.features if network and measure.compares_sets else 0,
         weights_sha256=network.sha256 if network else "",
         resize=network.resize if network else "none",
         more=tuple(more.items()),

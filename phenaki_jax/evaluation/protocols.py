@@ -249,7 +249,7 @@ PROTOCOLS = {
             examples=10_000,
             stored_frames=17,
             windows=7,
-            measures=("fid", "kid", "fid_infinity", "fvd", "kvd", "fvd_infinity", "clipsim"),
+            measures=("fid", "kid", "fid_infinity", "inception_score", "fvd", "kvd", "fvd_infinity", "clipsim"),
             reported=(
                 Reported("fid", 37.74, "Phenaki, zero-shot, 0.9 B", _PHENAKI, "its FID-image"),
                 Reported("fvd", 3.84, "Phenaki, zero-shot, 0.9 B", _PHENAKI, "its FID-video, of a network not named"),

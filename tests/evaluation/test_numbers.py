@@ -11,6 +11,7 @@ import pytest
 from phenaki_jax.evaluation import numbers as numbers_lib
 from phenaki_jax.evaluation.extrapolation import extrapolated_frechet
 from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_distance
+from phenaki_jax.evaluation.inception_score import inception_score
 from phenaki_jax.evaluation.kernel import kernel_distance
 from phenaki_jax.evaluation.measured import Measured
 from phenaki_jax.evaluation.networks import Network
@@ -86,6 +87,19 @@ def test_numbers_are_means_of_folds(
     assert (settings["subset_size_real"], settings["subset_size_generated"]) == (12, 20)
     assert numbers["clipsim"].value == pytest.approx(made["clip"].mean())
     assert numbers["clipsim"].settings.generated == 30
+
+
+def test_the_inception_score_is_of_frames_in_their_order(
+    protocol: Protocol, tmp_path: pathlib.Path, real: dict[str, np.ndarray], made: dict[str, np.ndarray]
+) -> None:
+    """The mean over folds; real clips have none."""
+    logits = 3 * np.random.default_rng(9).standard_normal((30, 2, 4)).astype(np.float32)
+    number = by_metric(found_of(protocol, tmp_path, real, {**made, "inception_logits": logits}, ("inception_score",)))[
+        "inception_score"
+    ]
+    scores = [inception_score(fold.reshape(-1, 4)).mean for fold in np.split(logits, 3)]
+    assert number.value == pytest.approx(np.mean(scores))
+    assert (number.settings.real, number.settings.generated, number.caution) == (0, 20, None)
 
 
 def replicates(real: dict[str, np.ndarray], made: dict[str, np.ndarray], folds: int, count: int) -> tuple[float, float]:
