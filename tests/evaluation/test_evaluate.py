@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -108,6 +109,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
     assert told(evaluate(evaluation)) == whole[1]
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(evaluation: Evaluation, whole: tuple[Evaluation, list[dict[str, Any]]]) -> None:
     """Two of them, each without the other's batches."""
     first, second = (
@@ -118,6 +120,7 @@ def test_processes_share_the_work(evaluation: Evaluation, whole: tuple[Evaluatio
     assert told(evaluate(first)) == whole[1]
 
 
+@pytest.mark.slow
 def test_clips_themselves_obey_their_captions(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     """And are nearer to real ones than their first frames standing still are."""
 
@@ -163,6 +166,7 @@ def test_a_folder_belongs_to_one_evaluation(whole: tuple[Evaluation, list[dict[s
     damaged.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_reconstructions_are_compared_with_their_clips(
     model: Phenaki, data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -241,7 +245,7 @@ def test_windows_of_stored_clips_are_brought_to_the_size_in_which_they_are_compa
     decibels = []
     for number in range(12):
         video = clips[number % 6].video[number // 6 :][:11]
-        pair = np.asarray(judged(np.stack([video, video // (2 + number % 3)]), 16)) / 255
+        pair = np.asarray(judged(jnp.stack([video, video // (2 + number % 3)]), 16)) / 255
         decibels.append(np.mean(-10 * np.log10(np.mean((pair[0] - pair[1]) ** 2, axis=(1, 2, 3)))))
     assert numbers[0]["value"] == pytest.approx(np.mean(decibels), abs=1e-3)
 
