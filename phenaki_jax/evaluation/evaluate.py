@@ -166,7 +166,10 @@ def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
         "task": protocol.task,
         "split": split,
         "dataset": fingerprint_of_split(protocol.task, split, evaluation.data_dir),
-        **{name: getattr(protocol, name) for name in ("frames", "size", "compared_size", "stored_frames", "windows")},
+        **{
+            name: getattr(protocol, name)
+            for name in ("frames", "size", "compared_size", "stored_frames", "drawn_frames", "windows")
+        },
         "seed": evaluation.config.seed,
         **_computed(evaluation.layout),
         "networks": _told(_networks_of_real(evaluation)),

@@ -117,15 +117,15 @@ class OrderedExamples:
 
     def _drawn_windows(self) -> Iterator[Example]:
         """Windows that the task draws anew each time, without those that it drew before."""
-        drawn: set[tuple[int, bytes]] = set()
+        frames, drawn = self._protocol.frames, set[tuple[int, bytes]]()
         turn, in_vain = 0, 0
         while turn < self._protocol.windows or (self._protocol.windows > 1 and in_vain < _DRAWS_IN_VAIN):
             before = len(drawn)
-            for stored, clip in enumerate(self._clips(self._protocol.frames, turn)):
+            for stored, clip in enumerate(self._clips(self._protocol.drawn_frames or frames, turn)):
                 known = (stored, hashlib.blake2b(clip.video.tobytes(), digest_size=16).digest())
                 if known not in drawn:
                     drawn.add(known)
-                    yield Example(clip, stored)
+                    yield Example(clip._replace(video=np.ascontiguousarray(clip.video[:frames])), stored)
             turn, in_vain = turn + 1, 0 if len(drawn) > before else in_vain + 1
 
     def _clips(self, frames: int, turn: int) -> Iterator[Clip]:

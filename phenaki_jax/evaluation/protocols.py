@@ -53,6 +53,7 @@ class Protocol:
       windows: the most windows of a stored clip that count as clips, no two of them the same.
       stored_frames: frames that are read of a stored clip, in which windows begin, evenly from the first to the last
         place; 0 where the task draws windows.
+      drawn_frames: of the windows that the task draws, of which the first frames are taken; 0 for `frames`.
       real: clips that the videos of each fold are compared with; 0 for the examples.
       real_split: of these; empty for `split`.
       judged_size: pixels along a side that clips and videos are brought to before they are compared; 0 for `size`.
@@ -75,6 +76,7 @@ class Protocol:
     folds: int = 1
     windows: int = 1
     stored_frames: int = 0
+    drawn_frames: int = 0
     real: int = 0
     real_split: str = ""
     judged_size: int = 0
@@ -83,7 +85,7 @@ class Protocol:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "frames", "size", "examples", "samples", "folds", "windows")
-        check_at_least(self, 0, "given", "stored_frames", "real", "judged_size")
+        check_at_least(self, 0, "given", "stored_frames", "drawn_frames", "real", "judged_size")
         if self.kind not in KINDS:
             raise UserError(f"found kind {self.kind!r} of {self.name}, expected one of {', '.join(KINDS)}")
         if unknown := [measure for measure in self.measures if measure not in MEASURES]:
@@ -184,9 +186,10 @@ _MOVING_SHAPES = Protocol(
     size=32,
     examples=310,
     samples=2,
-    real=1240,
-    # Two of each of three segments, but one where the colour changes.
-    windows=6,
+    # The beginnings of all three segments of each clip, as windows of 12 frames are whole segments.
+    drawn_frames=12,
+    windows=3,
+    real=930,
     measures=("frechet_shapes", "kernel_shapes", "obeyed", "obeyed_color", "obeyed_shape", "obeyed_motion"),
 )
 

@@ -272,7 +272,7 @@ def test_real_clips_may_be_of_another_split_and_are_looked_at_by_what_compares(
     [
         ({"real": 1}, "found 1 real clip to compare, expected at least 2 for frechet_shapes: ask for more with --real"),
         ({"examples": 1, "samples": 1}, "found 1 video to compare, expected at least 2 for frechet_shapes"),
-        ({"examples": 37, "samples": 1}, "found 6 clips in the test split of .*, expected 37 for moving_shapes"),
+        ({"examples": 19, "samples": 1}, "found 6 clips in the test split of .*, expected 19 for moving_shapes"),
     ],
 )
 def test_what_comes_to_nothing_is_told_before_anything_is_drawn(

@@ -21,9 +21,13 @@ def known(found: list[Example]) -> list[tuple[int, bytes]]:
 
 def test_windows_that_a_task_draws_are_never_the_same(protocol: Protocol, data_dir: pathlib.Path) -> None:
     """Six stored clips are gone through again, each time with other windows of each."""
-    all_of_them = OrderedExamples(protocol, "test", 0, data_dir).at(range(14))
+    all_of_them = OrderedExamples(protocol, "test", 0, data_dir).at(range(18))
     assert [example.stored for example in all_of_them[:6]] == [*range(6)]
-    assert len(set(known(all_of_them))) == 14
+    # Which are all their segments.
+    assert len(set(known(all_of_them))) == 18
+    assert sorted(example.stored for example in all_of_them) == [*np.arange(6).repeat(3)]
+    with pytest.raises(UserError, match="found fewer clips in the test split of moving_shapes_openings, 3 windows of"):
+        OrderedExamples(protocol, "test", 0, data_dir).at([18])
     parts = OrderedExamples(protocol, "test", 0, data_dir)
     for places in ([2, 3, 3, 4], [4, 5, 6], [10], [1, 13]):
         assert known(parts.at(places)) == known([all_of_them[place] for place in places])
@@ -96,11 +100,11 @@ def test_too_few_clips_are_told_before_any_is_read(asked: list[int], name: str, 
 
 
 def test_stored_clips_are_counted(protocol: Protocol, data_dir: pathlib.Path) -> None:
-    assert check_clips(protocol, data_dir) == {"test": (6, 6)}
+    assert check_clips(protocol, data_dir) == {"test": (6, 3)}
     with pytest.raises(
-        UserError, match=r"found 6 clips in the test split of moving_shapes_openings, 6 windows of each"
+        UserError, match=r"found 6 clips in the test split of moving_shapes_openings, 3 windows of each"
     ):
-        check_clips(dataclasses.replace(protocol, real=37), data_dir)
+        check_clips(dataclasses.replace(protocol, real=19), data_dir)
     other = dataclasses.replace(protocol, real_split="train")
     with pytest.raises(UserError, match=r"found 1 clip in the train split of .*, expected 8 for moving_shapes"):
         check_clips(other, data_dir)
