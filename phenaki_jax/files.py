@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import glob
+import hashlib
 import os
 import re
+import secrets
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from phenaki_jax.errors import TemporaryError, UserError, half_written, may_pass, reason_of
+
+_ABANDONED_SECONDS = 3600
 
 
 @contextlib.contextmanager
@@ -42,13 +50,49 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
       UserError: it cannot be written.
     """
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    unfinished = path.with_name(f".{path.stem}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     with told_unwritable(path), half_written():
         try:
             yield unfinished
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what processes that were killed have left of a file that `whole_file` was to write.
+
+    That is what has the number of a process which this host has no longer, or was not written to for an hour.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*-*-*{path.suffix}"):
+        host, process, _ = leftover.name.removeprefix(f".{path.stem}.").split("-", 2)
+        with contextlib.suppress(OSError):
+            gone = host == _host() and process.isdigit() and not _is_alive(int(process))
+            if gone or time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
+                leftover.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # It is there, and another user's.
+        pass
+    return True
+
+
+@functools.cache
+def _host() -> str:
+    """Tells hosts, and containers that number processes by themselves, apart; their names are anything."""
+    with contextlib.suppress(OSError):
+        return _digits(f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}")
+    return _digits(socket.gethostname())
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def write_text(path: Path, text: str) -> None:

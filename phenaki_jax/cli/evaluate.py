@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -44,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="DIR", help="an exported model, or an exported tokenizer")
     model.add_argument("--workdir", metavar="DIR", help="the folder of a training, whose checkpoint is exported")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step instead of the last one")
+    parser.add_argument(
+        "--ema", action=argparse.BooleanOptionalAction, help="which parameters of a --workdir, as phenaki export has it"
+    )
+    parser.add_argument(
+        "--t5_checkpoint", metavar="PATH", help="of a frozen T5 of a --workdir, as phenaki export has it"
+    )
+    parser.add_argument("--t5_vocabulary", metavar="FILE", help="the same of its vocabulary")
     parser.add_argument("--protocol", default="moving_shapes", metavar="NAME", help="(moving_shapes)")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the folder of datasets")
     parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for it")
@@ -56,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--real", type=int, metavar="N", help="real clips to compare with (the protocol's)")
     for name, what in _FILES.items():
         parser.add_argument(f"--{name}", default="", metavar="FILE", help=what)
+    parser.add_argument(
+        "--inception_resize", default="tensorflow1", metavar="NAME", help="tensorflow1, or clean (tensorflow1)"
+    )
     parser.add_argument("--clip_model", default="clip-vit-base-patch32", metavar="NAME", help="(clip-vit-base-patch32)")
     parser.add_argument(
         "--fvd", default="original", metavar="NAME", help="how I3D sees videos: original, or cd-fvd as TATS (original)"
@@ -64,9 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (0)")
     parser.add_argument("--process", type=int, default=0, metavar="I", help="which of the processes this is (0)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many share the work (1)")
-    parser.add_argument(
-        "--sharding", default="data_parallel", metavar="RULES", help="data_parallel, or fully_sharded (data_parallel)"
-    )
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
 
 
@@ -82,16 +90,19 @@ def run(args: argparse.Namespace) -> int:
 
     counts = {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
     protocol = protocol_named(args.protocol, **counts)
-    if args.step is not None and not args.workdir:
-        raise UserError("found --step without --workdir, expected both: an exported model is of one step")
+    of_workdir = ("step", "ema", "t5_checkpoint", "t5_vocabulary")
+    if asked := [name for name in of_workdir if getattr(args, name) is not None and not args.workdir]:
+        raise UserError(f"found --{asked[0]} without --workdir, expected both: an exported model is as it was exported")
     result, work = _places(Path(args.out), protocol.name)
     check_folder(work)
-    files = NetworkFiles(**{name: getattr(args, name) for name in _FILES}, clip_model=args.clip_model, fvd=args.fvd)
+    files = NetworkFiles(**{name: getattr(args, name) for name in (*_FILES, "inception_resize", "clip_model", "fvd")})
     lacking = usable_measures(protocol, files)
     measures = tuple(name for name, absent in lacking.items() if not absent)
-    left_out = {name: absent for name, absent in lacking.items() if absent}
-    for name, absent in left_out.items():
-        print(f"{name} is left out: give {', '.join('--' + file for file in absent)}", file=sys.stderr)
+    left_out = {
+        name: f"needs {', '.join('--' + file for file in absent)}" for name, absent in lacking.items() if absent
+    }
+    for name, reason in left_out.items():
+        print(f"{name} is left out: it {reason}", file=sys.stderr)
     return _evaluate(args, protocol, measures, left_out, files, result, work)
 
 
@@ -99,21 +110,20 @@ def _evaluate(
     args: argparse.Namespace,
     protocol: Protocol,
     measures: tuple[str, ...],
-    left_out: dict[str, list[str]],
+    left_out: dict[str, str],
     files: NetworkFiles,
     result: Path,
     work: Path,
 ) -> int:
     import jax
 
-    from phenaki_jax import __version__
     from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, EvaluationConfig, describe, evaluate
     from phenaki_jax.evaluation.networks import load_networks
     from phenaki_jax.files import write_text
     from phenaki_jax.training.sharding import MeshConfig
 
     config = EvaluationConfig(args.batch_size, args.seed, args.process, args.processes)
-    layout = MeshConfig(rules=args.sharding).over(jax.local_devices())
+    layout = MeshConfig().over(jax.local_devices())
     networks = load_networks(measures, files)
     model, of = _model(args, work)
     data_dir = Path(args.data_dir)
@@ -129,14 +139,19 @@ def _evaluate(
         Path(args.cache) if args.cache else data_dir / "evaluation",
         config,
     )
-    numbers = evaluate(evaluation)
-    if numbers is None:
-        print(f"process {args.process} of {args.processes} is done; the last one writes {result}")
+    found = evaluate(evaluation)
+    if found is None:
+        waits = {"process": args.process, "processes": args.processes, "done": True, "file": None}
+        told = f"process {args.process} of {args.processes} is done; the last one writes {result}"
+        print(json.dumps(waits) if args.json else told)
         return 0
+    numbers = found.numbers
+    for name, reason in found.left_out.items():
+        print(f"{name} is left out: it {reason}", file=sys.stderr)
     described = describe(evaluation)
-    told = {
+    content = {
         "numbers": [number.as_json() for number in numbers],
-        "left_out": left_out,
+        "left_out": left_out | found.left_out,
         "reported": [
             {"measure": each.measure, "value": each.value, "of": each.of, "source": each.source, "note": each.note}
             for each in protocol.reported
@@ -144,12 +159,11 @@ def _evaluate(
         **described,
         "model": {"parameters": described["model"], **of},
         "picture": str((work / PICTURE).relative_to(result.parent)),
-        "phenaki_jax": __version__,
     }
-    write_text(result, json.dumps(told, indent=2) + "\n")
+    write_text(result, json.dumps(content, indent=2) + "\n")
     for caution in filter(None, (number.caution for number in numbers)):
         print(caution, file=sys.stderr)
-    print(json.dumps({"file": str(result), **told}) if args.json else _table(protocol, numbers, result))
+    print(json.dumps({"file": str(result), **content}) if args.json else _table(protocol, numbers, result))
     return 0
 
 
@@ -167,21 +181,29 @@ def _model(args: argparse.Namespace, work: Path) -> tuple[Phenaki, dict[str, Any
     from phenaki_jax.inference import Phenaki
 
     if args.model:
-        return Phenaki.load(args.model, truncate_prompts=True), {"folder": str(args.model)}
+        model = Phenaki.load(args.model, truncate_prompts=True)
+        return model, {"folder": str(args.model), "averaged": model.metadata.trained_on.get("averaged")}
     from phenaki_jax.cli.export import export_checkpoint
-    from phenaki_jax.files import make_folder
+    from phenaki_jax.files import locked
     from phenaki_jax.training.checkpoints import latest_checkpoint
+    from phenaki_jax.training.checksums import checkpoint_identity
 
-    step = int(latest_checkpoint(args.workdir, args.step).name)
-    folder = make_folder(work) / f"model-{step}"
-    if not folder.exists():
-        export_checkpoint(args.workdir, folder, step)
-    return Phenaki.load(folder, truncate_prompts=True), {"workdir": str(args.workdir), "step": step}
+    checkpoint = latest_checkpoint(args.workdir, args.step)
+    step, text_files = int(checkpoint.name), {"checkpoint": args.t5_checkpoint, "vocabulary": args.t5_vocabulary}
+    text_files = {name: path for name, path in text_files.items() if path}
+    chosen = json.dumps([checkpoint_identity(args.workdir, step), args.ema, text_files])
+    # A training in the same folder may have come to this step again.
+    folder = work / f"model-{step}-{hashlib.sha256(chosen.encode()).hexdigest()[:16]}"
+    with locked(work):
+        if not folder.exists():
+            export_checkpoint(args.workdir, folder, step, average=args.ema, text_files=text_files)
+    model = Phenaki.load(folder, truncate_prompts=True)
+    return model, {"workdir": str(args.workdir), "step": step, "averaged": model.metadata.trained_on.get("averaged")}
 
 
 def _table(protocol: Protocol, numbers: list[Measured], result: Path) -> str:
     """The numbers with their intervals, and below them what papers report."""
-    from phenaki_jax.evaluation.protocols import MEASURES
+    from phenaki_jax.evaluation.measures import MEASURES
 
     lines = [f"{protocol.name}: {protocol.videos} videos, {protocol.real_clips} real clips"]
     width = max(len(number.name) for number in numbers)

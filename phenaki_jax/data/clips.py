@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from phenaki_jax.data.feed import FeedSettings, told_damage
+from phenaki_jax.data.records import EncodedRecords
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
 from phenaki_jax.data.tensorflow_stack import seqio
 from phenaki_jax.errors import UserError
@@ -59,8 +60,24 @@ def read_clips(task: str, split: str, frames: int, seed: int, data_dir: str | os
         yield Clip(example["video"], bytes(example["text"]).decode("utf-8", "replace"))
 
 
+def count_clips(task: str, split: str, data_dir: str | os.PathLike[str]) -> int:
+    """How many clips `read_clips` gives.
+
+    Raises:
+      UserError: the task, the split or its dataset is not there.
+    """
+    source = _task(task, split, data_dir).source
+    with data_dir_of_seqio(data_dir):
+        if isinstance(source, EncodedRecords):
+            # For its refusal of files that are not all there.
+            source.list_shards(split)
+            return source.count(split)
+        records = source.get_dataset(split=split, shuffle=False)
+        return int(records.reduce(np.int64(0), lambda count, _: count + 1))
+
+
 def fingerprint_of_split(task: str, split: str, data_dir: str | os.PathLike[str]) -> str:
-    """16 hexadecimal digits that change where a split's files have other names or sizes.
+    """16 hexadecimal digits that change where a split's files have other names or sizes; what is in them is not read.
 
     Raises:
       UserError: the task, the split or its dataset is not there.

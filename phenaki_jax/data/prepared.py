@@ -60,6 +60,10 @@ class PreparedExamples(EncodedRecords):
         check_shards(files, split + self._kind, str(folder), "prepare the dataset again")
         return files
 
+    def count(self, split: str) -> int:
+        """How many records a split has."""
+        return self._dataset.examples[split + self._kind]
+
 
 def prepared_names(data_dir: str | os.PathLike[str]) -> list[str]:
     """What `prepared_provider` knows, of the datasets in a folder."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 
 SHUFFLE_BUFFER = 1024
@@ -45,6 +47,11 @@ class EncodedRecords(seqio.DataSource, abc.ABC):
     def shuffle_buffer(self, split: str) -> int:
         """Records to shuffle among."""
         return self._shuffle_buffer
+
+    def count(self, split: str) -> int:
+        """How many records a split has; they are gone through where nothing else tells."""
+        records = self.get_dataset(split, shuffle=False)
+        return int(records.reduce(np.int64(0), lambda count, _: count + 1))
 
     def read(self, file: tf.Tensor, split: str) -> tf.data.Dataset:
         """The records of a file that are of a split."""

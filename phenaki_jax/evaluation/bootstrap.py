@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
-from phenaki_jax.evaluation.frechet import frechet_influences
+from phenaki_jax.evaluation.frechet import FeatureStatistics, check_sets, frechet_influences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,58 @@ def bootstrap(
     return dataclasses.replace(unknown, low=low, high=high)
 
 
+def interval_of_influences(
+    value: float,
+    *sets: tuple[Float[np.ndarray, " _"], Int[np.ndarray, " _"]],
+    seed: int,
+    replicates: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """The interval of a value of several sets, whose samples come of clips: it is the clips that are drawn anew.
+
+    Whatever came of a clip that is drawn is drawn with it, in all sets. Each replicate is taken to first order.
+
+    Args:
+      value: of the sets.
+      *sets: how much each sample moves the value, of which their mean is taken away, and which clip it came of.
+      seed: of the draws.
+      replicates: how many.
+      level: the share of them that the interval holds.
+
+    Raises:
+      UserError: a level that is no share.
+    """
+    _, clips = np.unique(np.concatenate([clips for _, clips in sets]), return_inverse=True)
+    shares = np.concatenate([(influences - influences.mean()) / len(influences) for influences, _ in sets])
+    return bootstrap(
+        lambda drawn: value + float(drawn.sum()),
+        np.bincount(clips, weights=shares),
+        seed=seed,
+        replicates=replicates,
+        level=level,
+    )
+
+
+def mean_interval(
+    values: Float[np.ndarray, " samples"],
+    clips: Int[np.ndarray, " samples"],
+    *,
+    seed: int,
+    replicates: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """The interval of a mean of samples that come of clips, which are drawn anew with all that came of them.
+
+    Raises:
+      UserError: no samples, or a level that is no share.
+    """
+    _, places = np.unique(clips, return_inverse=True)
+    sums = np.stack([np.bincount(places, weights=values), np.bincount(places)], axis=1)
+    return bootstrap(
+        lambda drawn: float(drawn[:, 0].sum() / drawn[:, 1].sum()), sums, seed=seed, replicates=replicates, level=level
+    )
+
+
 def frechet_interval(
     first: Float[np.ndarray, "some features"],
     second: Float[np.ndarray, "others _"],
@@ -74,9 +126,9 @@ def frechet_interval(
     seed: int,
     replicates: int = 1000,
     level: float = 0.95,
-    rows_drawn_together: tuple[int, int] = (1, 1),
+    clips: tuple[Int[np.ndarray, " some"], Int[np.ndarray, " others"]] | None = None,
 ) -> Interval:
-    """The interval of the Fréchet distance of sets of these sizes, both drawn anew.
+    """The interval of the Fréchet distance of sets of these sizes, drawn anew.
 
     The distance of each replicate is taken to first order, from the influence of each row: one decomposition in all
     instead of one for each replicate. This also leaves out that sets with repetitions are farther apart, by about the
@@ -89,29 +141,19 @@ def frechet_interval(
       seed: of the draws.
       replicates: how many.
       level: the share of them that the interval holds.
-      rows_drawn_together: how many rows that follow each other in each set belong to one sample, as the frames of a
-        clip, or the videos from one prompt, do.
+      clips: which clip each row came of, by the same numbers in both sets; None where each came of its own.
 
     Raises:
-      UserError: as `frechet_distance`, a level that is no share, or sets that are no whole number of samples.
+      UserError: as `frechet_distance`, or a level that is no share.
     """
-    influences = frechet_influences(first, second)
-    return bootstrap(
-        lambda one, other: influences.distance + one.mean() + other.mean(),
-        means_of_samples(influences.first, rows_drawn_together[0]),
-        means_of_samples(influences.second, rows_drawn_together[1]),
+    check_sets(first, second)
+    found = frechet_influences(FeatureStatistics.of(first), FeatureStatistics.of(second))
+    own = clips or (np.arange(len(first)), len(first) + np.arange(len(second)))
+    return interval_of_influences(
+        found.distance,
+        (found.first.of(first), own[0]),
+        (found.second.of(second), own[1]),
         seed=seed,
         replicates=replicates,
         level=level,
     )
-
-
-def means_of_samples(values: Float[np.ndarray, " rows"], rows: int) -> Float[np.ndarray, " samples"]:
-    """The means over so many rows that follow each other.
-
-    Raises:
-      UserError: the values are no whole number of times as many.
-    """
-    if len(values) % rows:
-        raise UserError(f"found {len(values)} rows, expected a multiple of the {rows} that belong together")
-    return values.reshape(-1, rows).mean(axis=1)

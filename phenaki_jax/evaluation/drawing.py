@@ -26,6 +26,9 @@ from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
 
+# Is embedded where a clip has no text, and then dropped.
+_STAND_IN = "video"
+
 
 @runtime_checkable
 class Layout(Interface):
@@ -127,7 +130,7 @@ class Drawer:
         assert isinstance(config, PhenakiConfig)
         texts = None
         if config.text is not None:
-            texts = self._placed_texts(model.texts([WindowPrompt(prompt) for prompt in prompts], sampling))
+            texts = self._placed_texts(self._texts(prompts))
         videos, keys = jax.device_put((given, keys), self._layout.batch)
         keep, window = self._protocol.given, 0
         while videos.shape[1] < self._protocol.frames:
@@ -138,10 +141,22 @@ class Drawer:
             keep, window = model.tokenizer.whole_part(min(videos.shape[1], model.metadata.prefix_frames)), window + 1
         return videos[:, : self._protocol.frames]
 
+    def _texts(self, prompts: Sequence[str]) -> WindowTexts | None:
+        """With the null text for those of a prediction that are empty."""
+        model = self._model
+        texts = model.texts(
+            [WindowPrompt(prompt if prompt.strip() else _STAND_IN) for prompt in prompts], model.metadata.sampling
+        )
+        return None if texts is None else texts._replace(dropped=jnp.array([not prompt.strip() for prompt in prompts]))
+
     def _placed_texts(self, texts: WindowTexts | None) -> WindowTexts | None:
-        """The second axis is that of the batch."""
-        places = NamedSharding(self._layout.batch.mesh, PartitionSpec(None, *self._layout.batch.spec))
-        return jax.device_put(texts, places)
+        """The second axis is that of the batch, but of what is dropped the only one."""
+        if texts is None:
+            return None
+        batch = self._layout.batch
+        places = NamedSharding(batch.mesh, PartitionSpec(None, *batch.spec))
+        dropped = jax.device_put(texts.dropped, batch)
+        return jax.device_put(texts._replace(dropped=None), places)._replace(dropped=dropped)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

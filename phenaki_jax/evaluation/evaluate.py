@@ -15,15 +15,16 @@ from jaxtyping import Array, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from phenaki_jax import __version__
 from phenaki_jax.data.clips import fingerprint_of_split
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.evaluation.drawing import Drawer, Layout
-from phenaki_jax.evaluation.examples import OrderedClips
-from phenaki_jax.evaluation.measured import Measured
+from phenaki_jax.evaluation.examples import Example, OrderedExamples, check_clips
+from phenaki_jax.evaluation.measures import MEASURES
 from phenaki_jax.evaluation.networks import Network, judged, rows_of, told_of
-from phenaki_jax.evaluation.numbers import numbers_of
+from phenaki_jax.evaluation.numbers import Found, numbers_of
 from phenaki_jax.evaluation.protocols import Protocol
-from phenaki_jax.evaluation.rows import Rows
+from phenaki_jax.evaluation.rows import STORED, Rows
 from phenaki_jax.files import whole_file
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.video_files import film_strips
@@ -31,7 +32,7 @@ from phenaki_jax.inference.video_files import film_strips
 PICTURE = "samples.png"
 _SHOWN = 8
 # Rows are made anew where what makes them has changed.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Evaluation:
     config: EvaluationConfig
 
 
-def evaluate(evaluation: Evaluation) -> list[Measured] | None:
+def evaluate(evaluation: Evaluation) -> Found | None:
     """Makes what is missing, and from all of it the numbers.
 
     Returns:
@@ -102,61 +103,109 @@ def evaluate(evaluation: Evaluation) -> list[Measured] | None:
     config, protocol = evaluation.config, evaluation.protocol
     if config.batch_size % (ways := evaluation.layout.batch_parts):
         raise UserError(f"found batch_size {config.batch_size}, expected a multiple of {ways}, the devices there are")
+    _check_counts(protocol, evaluation.measures)
+    check_clips(protocol, evaluation.data_dir)
     drawer = Drawer(evaluation.model, protocol, evaluation.layout, config.seed)
     real, generated = _stores(evaluation)
-    look = _Looker(evaluation)
+    look, of_real = _Looker(evaluation, evaluation.networks), _networks_of_real(evaluation)
     with evaluation.layout.applied():
-        _make_real(evaluation, real, look)
+        if of_real:
+            _make_real(evaluation, real, look if of_real == evaluation.networks else _Looker(evaluation, of_real))
         _make_generated(evaluation, generated, look, drawer)
-    if real.missing() or generated.missing():
+    if (of_real and real.missing()) or generated.missing():
         return None
     return numbers_of(protocol, evaluation.measures, evaluation.networks, real, generated, config.seed)
+
+
+def _check_counts(protocol: Protocol, measures: Sequence[str]) -> None:
+    """Refuses, before anything is drawn, sets that have no covariance."""
+    compared = [name for name in measures if MEASURES[name].compares_sets]
+    for count, what, name in (
+        (protocol.real_clips, "real clip", "--real" if protocol.real else "--examples"),
+        (protocol.videos_of_fold, "video", "--examples"),
+    ):
+        if compared and count < 2:
+            raise UserError(
+                f"found {count} {what} to compare, expected at least 2 for {compared[0]}: ask for more with {name}"
+            )
 
 
 def describe(evaluation: Evaluation) -> dict[str, Any]:
     """What the numbers are of, as JSON knows it."""
     protocol = dataclasses.asdict(evaluation.protocol)
     protocol.pop("reported")
+    clips = check_clips(evaluation.protocol, evaluation.data_dir)
     return {
         "protocol": protocol,
         "dataset": fingerprint_of_split(evaluation.protocol.task, evaluation.protocol.split, evaluation.data_dir),
+        "clips": {split: counts._asdict() for split, counts in clips.items()},
+        **_computed(evaluation.layout),
         "model": evaluation.fingerprint,
+        "config": dataclasses.asdict(evaluation.model.config),
         "sampling": dataclasses.asdict(evaluation.model.metadata.sampling),
         "prefix_frames": evaluation.model.metadata.prefix_frames,
         "seed": evaluation.config.seed,
     }
 
 
+def _computed(layout: Layout) -> dict[str, Any]:
+    """What computes."""
+    device = layout.whole.mesh.devices.flat[0]
+    return {
+        "phenaki_jax": __version__,
+        "computed": {"platform": device.platform, "dtype": "float32"},
+    }
+
+
 def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     """The rows of real clips and of the model's videos; settings of the first name the folder that they are in."""
     protocol, size = evaluation.protocol, evaluation.config.batch_size
-    split = protocol.real_split or protocol.split
-    looks = {
-        name: [network.sha256, network.resize, *map(list, network.more)]
-        for name, network in sorted(evaluation.networks.items())
-    }
+    split = protocol.clip_split
     of_real = {
         "version": _VERSION,
         "task": protocol.task,
         "split": split,
         "dataset": fingerprint_of_split(protocol.task, split, evaluation.data_dir),
-        **{name: getattr(protocol, name) for name in ("frames", "size", "compared_size", "stored_frames", "windows")},
+        **{
+            name: getattr(protocol, name)
+            for name in ("frames", "size", "compared_size", "stored_frames", "drawn_frames", "windows")
+        },
         "seed": evaluation.config.seed,
-        "networks": looks,
+        **_computed(evaluation.layout),
+        "networks": _told(_networks_of_real(evaluation)),
     }
     told = json.dumps({**of_real, "rows": protocol.real_clips, "batch_size": size}, sort_keys=True)
     name = f"{protocol.task}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     real = Rows(evaluation.real_folder / name, of_real, protocol.real_clips, size)
-    of_generated = {"version": _VERSION, **describe(evaluation), "networks": looks}
+    of_generated = {
+        "version": _VERSION,
+        **describe(evaluation),
+        "measures": list(evaluation.measures),
+        "networks": _told(evaluation.networks),
+    }
     return real, Rows(evaluation.folder / "rows", of_generated, protocol.videos, size)
 
 
-class _Looker:
-    """The networks, on the devices that share a batch."""
+def _networks_of_real(evaluation: Evaluation) -> dict[str, Network]:
+    """Those by which videos are compared with real clips, and not each with its own or with its text."""
+    needed = {MEASURES[name].network for name in evaluation.measures if MEASURES[name].compares_sets}
+    return {name: network for name, network in evaluation.networks.items() if name in needed}
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._networks, self._layout = evaluation.networks, evaluation.layout
+
+def _told(networks: Mapping[str, Network]) -> dict[str, Any]:
+    """What the rows of networks depend on."""
+    return {
+        name: [network.sha256, network.resize, *map(list, network.more)] for name, network in sorted(networks.items())
+    }
+
+
+class _Looker:
+    """Networks, on the devices that share a batch."""
+
+    def __init__(self, evaluation: Evaluation, networks: Mapping[str, Network]) -> None:
+        self._networks, self._layout = networks, evaluation.layout
         self._size = evaluation.protocol.compared_size
+        self._kept = {MEASURES[name].rows for name in evaluation.measures}
         self._params = jax.device_put(
             {name: network.params for name, network in self._networks.items()}, self._layout.whole
         )
@@ -165,12 +214,13 @@ class _Looker:
     def rows(
         self, videos: UInt8[Array, "batch frames _ _ 3"], texts: Sequence[str], original: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """What each video has by all networks; compared with the clips that it should be where these are given."""
+        """What each video has that measures ask for; compared with the clip that it should be where these are given."""
         known: dict[str, Any] = told_of(self._networks, texts)
         if original is not None:
             known["original"] = original
         known = jax.device_put(known, self._layout.batch)
-        return {name: np.asarray(values) for name, values in self._rows(self._params, videos, known).items()}
+        rows = self._rows(self._params, videos, known)
+        return {name: np.asarray(values) for name, values in rows.items() if name in self._kept}
 
     def _judged_rows(self, params: Any, videos: Array, known: dict[str, Array]) -> dict[str, Array]:
         if "original" in known:
@@ -179,31 +229,29 @@ class _Looker:
 
 
 def _make_real(evaluation: Evaluation, rows: Rows, look: _Looker) -> None:
-    split = evaluation.protocol.real_split or evaluation.protocol.split
     missing = rows.missing(evaluation.config.process, evaluation.config.processes)
-    clips = OrderedClips(evaluation.protocol, split, evaluation.config.seed, evaluation.data_dir)
+    split, seed = evaluation.protocol.clip_split, evaluation.config.seed
+    examples = OrderedExamples(evaluation.protocol, split, seed, evaluation.data_dir)
     with _progress(evaluation, rows, missing, "real clips") as progress:
         for index in missing:
             start = index * rows.batch_size
-            batch = clips.between(start, start + rows.count(index))
-            full = _filled(batch, rows.batch_size)
+            batch = examples.at(range(start, start + rows.count(index)))
+            full = [example.clip for example in _filled(batch, rows.batch_size)]
             videos = jax.device_put(np.stack([clip.video for clip in full]), evaluation.layout.batch)
-            found = look.rows(videos, [clip.text for clip in full])
-            rows.write(index, {name: values[: len(batch)] for name, values in found.items()})
+            _write(rows, index, batch, look.rows(videos, [clip.text for clip in full]))
             progress.update(len(batch))
 
 
 def _make_generated(evaluation: Evaluation, rows: Rows, look: _Looker, drawer: Drawer) -> None:
     protocol, size = evaluation.protocol, rows.batch_size
     missing = rows.missing(evaluation.config.process, evaluation.config.processes)
-    clips = OrderedClips(protocol, protocol.split, evaluation.config.seed, evaluation.data_dir)
+    examples = OrderedExamples(protocol, protocol.split, evaluation.config.seed, evaluation.data_dir)
     with _progress(evaluation, rows, missing, protocol.name) as progress:
         for index in missing:
             numbers = range(index * size, index * size + rows.count(index))
-            examples = [number // protocol.samples for number in numbers]
-            needed = clips.between(examples[0], examples[-1] + 1)
-            batch = [needed[example - examples[0]] for example in examples]
-            full = _filled(batch, size)
+            # The next fold begins with the same examples.
+            batch = examples.at([number % protocol.videos_of_fold // protocol.samples for number in numbers])
+            full = [example.clip for example in _filled(batch, size)]
             videos = drawer.make(full, _filled(list(numbers), size))
             original = None
             if protocol.kind == "reconstruction":
@@ -211,8 +259,13 @@ def _make_generated(evaluation: Evaluation, rows: Rows, look: _Looker, drawer: D
             found = look.rows(videos, [clip.text for clip in full], original)
             if index == 0:
                 _show(evaluation.folder / PICTURE, np.asarray(videos)[: min(_SHOWN, len(batch))], original)
-            rows.write(index, {name: values[: len(batch)] for name, values in found.items()})
+            _write(rows, index, batch, found)
             progress.update(len(batch))
+
+
+def _write(rows: Rows, index: int, batch: Sequence[Example], found: Mapping[str, np.ndarray]) -> None:
+    stored = np.array([example.stored for example in batch])
+    rows.write(index, {STORED: stored, **{name: values[: len(batch)] for name, values in found.items()}})
 
 
 def _progress(evaluation: Evaluation, rows: Rows, missing: Sequence[int], title: str) -> Any:

@@ -1,23 +1,74 @@
-"""The clips of a protocol in their order: all windows of the first kind, then all of the next."""
+"""The clips of a protocol in their order: the first windows of all stored clips, then the next ones of all."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from phenaki_jax.data.clips import Clip, read_clips
+from phenaki_jax.data.clips import Clip, count_clips, read_clips
 from phenaki_jax.errors import UserError, counted
 from phenaki_jax.evaluation.protocols import Protocol
 
+# Windows that a task draws come up again; after so many times of all clips without a new one there is none.
+_DRAWS_IN_VAIN = 16
 
-class OrderedClips:
-    """Clips by their place, read forwards only, and as far as they are asked for.
 
-    The stored clips are gone through again and again, each time with other windows, as often as `Protocol.windows`
-    allows.
+class Example(NamedTuple):
+    """A clip to draw from, or to compare with.
+
+    Attributes:
+      clip: itself.
+      stored: the place of the stored clip that it is a window of.
+    """
+
+    clip: Clip
+    stored: int
+
+
+class StoredClips(NamedTuple):
+    """How many clips a protocol finds.
+
+    Attributes:
+      stored: in the split.
+      windows: of each that count as clips, at most.
+    """
+
+    stored: int
+    windows: int
+
+
+def check_clips(protocol: Protocol, data_dir: str | os.PathLike[str]) -> dict[str, StoredClips]:
+    """Counts the clips of a protocol before anything is drawn.
+
+    Args:
+      protocol: whose.
+      data_dir: the folder of datasets.
+
+    Returns:
+      By split, what there is.
+
+    Raises:
+      UserError: a split has too few, or is not there.
+    """
+    wanted = {protocol.split: protocol.examples}
+    wanted[protocol.clip_split] = max(protocol.real_clips, wanted.get(protocol.clip_split, 0))
+    found = {}
+    for split, count in wanted.items():
+        found[split] = StoredClips(count_clips(protocol.task, split, data_dir), protocol.windows)
+        if found[split].stored * protocol.windows < count:
+            raise _too_few(protocol, split, found[split].stored, count)
+    return found
+
+
+class OrderedExamples:
+    """The clips of a protocol by their place.
+
+    No two of them are the same window of a stored clip.
 
     Args:
       protocol: whose.
@@ -28,53 +79,80 @@ class OrderedClips:
 
     def __init__(self, protocol: Protocol, split: str, seed: int, data_dir: str | os.PathLike[str]) -> None:
         self._protocol, self._split, self._seed, self._data_dir = protocol, split, seed, data_dir
-        self._clips = self._read()
-        self._place = 0
-        self._last: list[Clip] = []
+        self._next = 0
+        self._examples = self._read()
+        self._last: Example | None = None
 
-    def between(self, start: int, stop: int) -> list[Clip]:
-        """Clips from one place to another, the first of which is not before the last of the call before.
+    def at(self, places: Sequence[int]) -> list[Example]:
+        """Those at some places; one after the last of the call before needs no other reading than of those between.
 
         Raises:
-          UserError: there are no more, or they are of another size.
+          UserError: there are no more, or they are of another size, or without a text that is needed.
         """
-        # What the call before ended with, which this one may begin with.
-        kept = self._last[: max(0, self._place - start)]
-        for _ in itertools.islice(self._clips, max(0, start - self._place)):
-            self._place += 1
-        clips = kept + list(itertools.islice(self._clips, stop - start - len(kept)))
-        self._place += len(clips) - len(kept)
-        if len(clips) < stop - start:
-            raise self._too_few()
-        self._last = clips[-1:]
-        return clips
+        return [self._at(place) for place in places]
 
-    def _read(self) -> Iterator[Clip]:
-        protocol, found = self._protocol, 1
-        frames = protocol.stored_frames or protocol.frames
-        for window in itertools.count():
-            if not found or (protocol.windows and window == protocol.windows):
-                return
-            found = 0
-            start = window if protocol.stored_frames else 0
-            for clip in read_clips(protocol.task, self._split, frames, self._seed + window, self._data_dir):
-                found += 1  # noqa: SIM113  (it is asked for after the loop)
-                self._check(clip)
-                yield clip._replace(video=np.ascontiguousarray(clip.video[start : start + protocol.frames]))
+    def _at(self, place: int) -> Example:
+        if self._last is not None and place == self._next - 1:
+            return self._last
+        if place < self._next:
+            self._examples, self._next = self._read(), 0
+        found = next(itertools.islice(self._examples, place - self._next, None), None)
+        if found is None:
+            raise _too_few(self._protocol, self._split, None, place + 1)
+        self._last, self._next = found, place + 1
+        return found
 
-    def _check(self, clip: Clip) -> None:
-        frames, size = self._protocol.stored_frames or self._protocol.frames, self._protocol.size
+    def _read(self) -> Iterator[Example]:
+        return self._stored_windows() if self._protocol.stored_frames else self._drawn_windows()
+
+    def _stored_windows(self) -> Iterator[Example]:
+        """Windows of what is read of a stored clip, the same each time."""
+        frames, windows = self._protocol.frames, self._protocol.windows
+        places = self._protocol.stored_frames - frames
+        for window in range(windows):
+            start = window * places // max(windows - 1, 1)
+            for stored, clip in enumerate(self._clips(self._protocol.stored_frames, 0)):
+                video = np.ascontiguousarray(clip.video[start : start + frames])
+                yield Example(clip._replace(video=video), stored)
+
+    def _drawn_windows(self) -> Iterator[Example]:
+        """Windows that the task draws anew each time, without those that it drew before."""
+        frames, drawn = self._protocol.frames, set[tuple[int, bytes]]()
+        turn, in_vain = 0, 0
+        while turn < self._protocol.windows or (self._protocol.windows > 1 and in_vain < _DRAWS_IN_VAIN):
+            before = len(drawn)
+            for stored, clip in enumerate(self._clips(self._protocol.drawn_frames or frames, turn)):
+                known = (stored, hashlib.blake2b(clip.video.tobytes(), digest_size=16).digest())
+                if known not in drawn:
+                    drawn.add(known)
+                    yield Example(clip._replace(video=np.ascontiguousarray(clip.video[:frames])), stored)
+            turn, in_vain = turn + 1, 0 if len(drawn) > before else in_vain + 1
+
+    def _clips(self, frames: int, turn: int) -> Iterator[Clip]:
+        # Mixed, so that the turns of two seeds have none in common.
+        (seed,) = np.random.SeedSequence((self._seed, turn)).generate_state(1)
+        for clip in read_clips(self._protocol.task, self._split, frames, int(seed), self._data_dir):
+            self._check(clip, frames)
+            yield clip
+
+    def _check(self, clip: Clip, frames: int) -> None:
+        name, task, size = self._protocol.name, self._protocol.task, self._protocol.size
         if clip.video.shape != (frames, size, size, 3):
             raise UserError(
-                f"found a clip of {' x '.join(map(str, clip.video.shape[:3]))} in {self._protocol.task}, expected "
-                f"{frames} frames of {size} x {size} pixels for {self._protocol.name}: prepare the dataset at this size"
+                f"found a clip of {' x '.join(map(str, clip.video.shape[:3]))} in {task}, expected {frames} frames of "
+                f"{size} x {size} pixels for {name}: prepare the dataset at this size"
+            )
+        if self._protocol.reads_text and not clip.text.strip():
+            raise UserError(
+                f"found a clip without text in {task}, expected a text of each for {name}: prepare the dataset with "
+                "captions"
             )
 
-    def _too_few(self) -> UserError:
-        protocol = self._protocol
-        windows = f", {counted(protocol.windows, 'window')} of each" if protocol.windows else ""
-        return UserError(
-            f"found {counted(self._place, 'clip')} in the {self._split} split of {protocol.task}{windows}, "
-            f"expected {protocol.folds * protocol.examples} for {protocol.name}: ask for fewer with --examples and "
-            "--real, which the number's name then tells, or complete the dataset"
-        )
+
+def _too_few(protocol: Protocol, split: str, stored: int | None, wanted: int) -> UserError:
+    found = "fewer clips" if stored is None else counted(stored, "clip")
+    return UserError(
+        f"found {found} in the {split} split of {protocol.task}, {counted(protocol.windows, 'window')} of each, "
+        f"expected {wanted} for {protocol.name}: ask for fewer with --examples and --real, which the number's name "
+        "then tells, or complete the dataset; docs/evaluation.md tells how"
+    )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from phenaki_jax.errors import UserError
+
+_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +42,13 @@ class FeatureStatistics:
         if len(features) < 2:
             raise UserError(f"found {len(features)} rows of features, expected at least 2 for a covariance")
         refuse_flawed(len(features) - int(np.isfinite(features).all(axis=1).sum()), len(features))
-        features = features.astype(np.float64)
-        covariance = np.atleast_2d(np.cov(features, rowvar=False, ddof=1))
-        return cls(count=len(features), mean=np.mean(features, axis=0), covariance=covariance)
+        mean = np.asarray(np.mean(features, axis=0, dtype=np.float64))
+        scatter = np.zeros((len(mean), len(mean)))
+        # A part at a time is in memory in float64.
+        for start in range(0, len(features), _ROWS):
+            centred = features[start : start + _ROWS] - mean
+            scatter += centred.T @ centred
+        return cls(count=len(features), mean=mean, covariance=scatter / (len(features) - 1))
 
     @functools.cached_property
     def root(self) -> Float[np.ndarray, "features features"]:
@@ -74,41 +81,82 @@ def frechet_of_moments(first: FeatureStatistics, second: FeatureStatistics) -> f
     return _distance(first, second, np.linalg.svd(first.root @ second.root, compute_uv=False))
 
 
-class Influences(NamedTuple):
-    """A distance and how much each row moves it.
+@dataclasses.dataclass(frozen=True)
+class InfluenceFunction:
+    """How much each row of a set moves a distance, in float64.
 
-    To first order, sets in which some rows count more than others are at this distance plus the means of the
-    influences, counted alike. Influences of a set have mean 0.
+    To first order, a set in which some rows count more than others is at the distance plus the mean of their
+    influences, counted alike. Influences of the whole set have mean 0.
+
+    Attributes:
+      mean: of the set.
+      slope: of the distance as the mean moves.
+      curvature: the same as the covariance changes.
+      constant: what makes the mean of all influences 0.
+    """
+
+    mean: Float[np.ndarray, " features"]
+    slope: Float[np.ndarray, " features"]
+    curvature: Float[np.ndarray, "features features"]
+    constant: float
+
+    @classmethod
+    def mean_of(cls, functions: Sequence["InfluenceFunction"]) -> "InfluenceFunction":
+        """That of the mean of several distances of one set."""
+        slope, curvature = (np.mean([getattr(each, name) for each in functions], 0) for name in ("slope", "curvature"))
+        return cls(functions[0].mean, slope, curvature, float(np.mean([each.constant for each in functions])))
+
+    def of(self, rows: Float[np.ndarray, "rows features"]) -> Float[np.ndarray, " rows"]:
+        """The derivative of the distance with respect to the share of each of some rows of the set."""
+        centred = rows.astype(np.float64) - self.mean
+        found: Float[np.ndarray, " rows"] = centred @ self.slope + np.sum((centred @ self.curvature) * centred, axis=1)
+        return found - self.constant
+
+
+class Influences(NamedTuple):
+    """A distance, and how much each row moves it.
 
     Attributes:
       distance: of the sets.
-      first: the derivative with respect to the share of each row of the first set.
-      second: of the second.
+      first: of rows of the first set.
+      second: of rows of the second.
     """
 
     distance: float
-    first: Float[np.ndarray, " some"]
-    second: Float[np.ndarray, " others"]
+    first: InfluenceFunction
+    second: InfluenceFunction
 
 
-def frechet_influences(first: Float[np.ndarray, "some features"], second: Float[np.ndarray, "others _"]) -> Influences:
+def frechet_influences(first: FeatureStatistics, second: FeatureStatistics) -> Influences:
     """The Fréchet distance and its derivatives, from one decomposition.
 
     Raises:
-      UserError: see `frechet_distance`.
+      UserError: sets of different features.
     """
-    check_sets(first, second)
-    one, other = FeatureStatistics.of(first), FeatureStatistics.of(second)
-    left, values, right = np.linalg.svd(one.root @ other.root)
+    _check_widths(len(first.mean), len(second.mean))
+    left, values, right = np.linalg.svd(first.root @ second.root)
     kept = values > values[0] * len(values) * np.finfo(np.float64).eps
     inverse = 1 / values[kept]
     # Half the slope of the trace of (A B)^(1/2) as A, and as B, change.
-    of_one = other.root @ right[kept].T
-    of_other = one.root @ left[:, kept]
+    of_first = second.root @ right[kept].T
+    of_second = first.root @ left[:, kept]
     return Influences(
-        _distance(one, other, values),
-        _influence(first, one, other, (of_one * inverse) @ of_one.T),
-        _influence(second, other, one, (of_other * inverse) @ of_other.T),
+        _distance(first, second, values),
+        _influence(first, second, (of_first * inverse) @ of_first.T),
+        _influence(second, first, (of_second * inverse) @ of_second.T),
+    )
+
+
+def _influence(
+    own: FeatureStatistics, other: FeatureStatistics, map_to_other: Float[np.ndarray, "features features"]
+) -> InfluenceFunction:
+    """By the linear map that makes a set's normal distribution, about its mean, the other's."""
+    left = np.eye(len(own.mean)) - map_to_other
+    return InfluenceFunction(
+        mean=own.mean,
+        slope=2 * (own.mean - other.mean),
+        curvature=left * (own.count / (own.count - 1)),
+        constant=float(np.sum(own.covariance * left)),
     )
 
 
@@ -116,19 +164,6 @@ def _distance(first: FeatureStatistics, second: FeatureStatistics, shared: Float
     """From the singular values of the product of the roots."""
     traces = np.trace(first.covariance) + np.trace(second.covariance)
     return float(np.sum((first.mean - second.mean) ** 2) + traces - 2 * shared.sum())
-
-
-def _influence(
-    rows: Float[np.ndarray, "rows features"],
-    own: FeatureStatistics,
-    other: FeatureStatistics,
-    map_to_other: Float[np.ndarray, "features features"],
-) -> Float[np.ndarray, " rows"]:
-    """The influence of rows, by the linear map that makes their normal distribution, about its mean, the other."""
-    centred = rows.astype(np.float64) - own.mean
-    moved = centred - centred @ map_to_other
-    influence = 2 * centred @ (own.mean - other.mean) + np.sum(centred * moved, axis=1) * own.count / (own.count - 1)
-    return influence - influence.mean()
 
 
 def check_sets(first: Float[np.ndarray, "some _"], second: Float[np.ndarray, "others _"]) -> None:

@@ -1,6 +1,6 @@
 """The networks that protocols look through, loaded from files, and what each video has by them.
 
-i3d [batch, 400]; inception [batch, frames, 2048]; shapes [batch, 64]
+i3d [batch, 400]; inception [batch, frames, 2048]; inception_logits [batch, frames, 1008]; shapes [batch, 64]
 clip, psnr, ssim, lpips, obeyed_all, obeyed_color, obeyed_shape, obeyed_motion [batch]
 """
 
@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, UInt8
 
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation import shapes_classifier as shapes
-from phenaki_jax.evaluation.protocols import MEASURES, Protocol
+from phenaki_jax.evaluation.measures import MEASURES
+from phenaki_jax.evaluation.protocols import Protocol
 from phenaki_jax.evaluation.quality import frames_lpips, frames_psnr, frames_ssim
 from phenaki_jax.evaluation.similarity import clip_similarity
 from phenaki_jax.features import clip, i3d, inception, resizing
@@ -200,8 +201,9 @@ def _i3d(files: NetworkFiles) -> Network:
 def _inception(files: NetworkFiles) -> Network:
     def rows(params: Any, videos: Array, known: Mapping[str, Array]) -> dict[str, Array]:
         images = videos.reshape(-1, *videos.shape[2:])
-        pooled = inception.inception_features(params, images, files.inception_resize)["pool3"]
-        return {"inception": pooled.reshape(*videos.shape[:2], -1)}
+        found = inception.inception_features(params, images, files.inception_resize)
+        names = {"inception": "pool3", "inception_logits": "logits"}
+        return {row: found[name].reshape(*videos.shape[:2], -1) for row, name in names.items()}
 
     path, resize = files.inception_file, files.inception_resize
     return Network(load_inception(path), sha256_of(path), inception.SIZE, inception.FEATURES, resize, rows)
@@ -217,7 +219,8 @@ def _clip(files: NetworkFiles) -> Network:
         return {"clip": clip_similarity(frames, texts, jnp.ones(videos.shape[:2], bool))}
 
     tokenizer = ClipTokenizer(files.clip_vocabulary, files.clip_merges)
-    sha256, more = sha256_of(files.clip_file), (("clip_model", files.clip_model),)
+    texts = {f"{name}_sha256": sha256_of(getattr(files, name)) for name in ("clip_vocabulary", "clip_merges")}
+    sha256, more = sha256_of(files.clip_file), (("clip_model", files.clip_model), *texts.items())
     return Network(load_clip(files.clip_file, config), sha256, config.image_size, 0, "pillow", rows, more, tokenizer)
 
 

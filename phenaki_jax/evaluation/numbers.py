@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from phenaki_jax.evaluation.bootstrap import Interval, bootstrap, frechet_interval, means_of_samples
-from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_of_moments
+from phenaki_jax.evaluation.bootstrap import Interval, interval_of_influences, mean_interval
+from phenaki_jax.evaluation.extrapolation import SMALLEST, extrapolated_frechet
+from phenaki_jax.evaluation.frechet import FeatureStatistics, InfluenceFunction, frechet_influences
+from phenaki_jax.evaluation.inception_score import SPLITS, inception_score
 from phenaki_jax.evaluation.kernel import kernel_distance_of_subsets
 from phenaki_jax.evaluation.measured import Measured, Settings
+from phenaki_jax.evaluation.measures import MEASURES, Measure
 from phenaki_jax.evaluation.moments import Moments
 from phenaki_jax.evaluation.networks import Network
-from phenaki_jax.evaluation.protocols import MEASURES, Measure, Protocol
-from phenaki_jax.evaluation.rows import Rows
+from phenaki_jax.evaluation.protocols import Protocol
+from phenaki_jax.evaluation.rows import STORED, Rows
 
-# Kernel distances and intervals, which need all features of a set at once, are left out beyond: 1 GiB of them.
+# Measures that need all features of a set at once are left out beyond: 1 GiB of them.
 MOST_IN_MEMORY = 2**28
 _SUBSETS, _SUBSET_SIZE = 100, 1000
+
+
+class Found(NamedTuple):
+    """What is found by a protocol.
+
+    Attributes:
+      numbers: in the order of the measures.
+      left_out: why other measures have none.
+    """
+
+    numbers: list[Measured]
+    left_out: dict[str, str]
 
 
 class _Value(NamedTuple):
@@ -31,6 +46,10 @@ class _Value(NamedTuple):
     more: tuple[tuple[str, Any], ...] = ()
 
 
+class _LeftOutError(Exception):
+    """Why a measure cannot be taken."""
+
+
 class _Set(NamedTuple):
     """Rows that are compared: those of this name from one to another, each of one or, by frames, of several features.
 
@@ -39,17 +58,25 @@ class _Set(NamedTuple):
       name: of them.
       start: the first.
       stop: the one after the last.
-      drawn_together: how many that follow each other are of one clip.
     """
 
     rows: Rows
     name: str
     start: int
     stop: int
-    drawn_together: int = 1
+
+    def values(self) -> np.ndarray:
+        """All of them in memory."""
+        return np.concatenate(list(self._parts()))
 
     def features(self) -> np.ndarray:
-        """All of them in memory, a row for each video or for each frame."""
+        """All of them in memory, a row for each video or for each frame.
+
+        Raises:
+          _LeftOutError: they are too many.
+        """
+        if (size := self.size()) > MOST_IN_MEMORY:
+            raise _LeftOutError(f"needs all features at once, and found {size}, more than {MOST_IN_MEMORY}")
         return np.concatenate([part.reshape(-1, part.shape[-1]) for part in self._parts()])
 
     def statistics(self) -> FeatureStatistics:
@@ -65,18 +92,43 @@ class _Set(NamedTuple):
         assert moments is not None
         return moments.compute()
 
-    def frames(self) -> int:
-        """How many rows of features each video has."""
-        (first,) = self.rows.read(self.name, self.start, self.start + 1)
-        return first.size // first.shape[-1]
+    def influences(self, function: InfluenceFunction) -> np.ndarray:
+        """Of each video, the mean of that of its rows; a batch at a time in memory."""
+        found = []
+        for part in self._parts():
+            of_rows = function.of(part.reshape(-1, part.shape[-1]))
+            found.append(of_rows.reshape(len(part), -1).mean(axis=1))
+        return np.concatenate(found)
+
+    def clips(self) -> np.ndarray:
+        """Which stored clip each video is of, or was made of."""
+        return np.concatenate(list(self.rows.read(STORED, self.start, self.stop)))
 
     def size(self) -> int:
         """Numbers in all features."""
         (first,) = self.rows.read(self.name, self.start, self.start + 1)
         return int(first.size * (self.stop - self.start))
 
-    def _parts(self) -> Any:
+    def _parts(self) -> Iterator[np.ndarray]:
         return self.rows.read(self.name, self.start, self.stop)
+
+
+class _Compared(NamedTuple):
+    """What a measure is taken of.
+
+    Attributes:
+      real: clips.
+      folds: a model's videos.
+      statistics: of a set, which are kept.
+      same_clips: whether the clips that videos are made of are numbered as the real ones are.
+      seed: of subsets and intervals.
+    """
+
+    real: _Set
+    folds: list[_Set]
+    statistics: Callable[[_Set], FeatureStatistics]
+    same_clips: bool
+    seed: int
 
 
 def numbers_of(
@@ -86,92 +138,115 @@ def numbers_of(
     real: Rows,
     generated: Rows,
     seed: int,
-) -> list[Measured]:
+) -> Found:
     """Each measure as a number with all that it depends on.
 
     Args:
       protocol: what was measured.
       measures: those of it that were.
       networks: by name.
-      real: rows of real clips.
-      generated: rows of the model's videos, in the order of examples, those from one clip after each other.
+      real: rows of real clips, with the place of the stored clip of each as `STORED`.
+      generated: the same of the model's videos, fold by fold in the order of examples, those from one clip after each
+        other.
       seed: of subsets and intervals.
 
     Raises:
       UserError: rows are damaged, or no numbers.
     """
-    found = []
+    found = Found([], {})
     statistics = functools.cache(_Set.statistics)
     for name in measures:
         measure = MEASURES[name]
-        value: _Value | None
-        if measure.kind == "mean":
-            value = _mean(protocol, measure, generated, seed)
-        else:
-            of_real = _Set(real, measure.rows, 0, protocol.real_clips)
-            folds = [
-                _Set(generated, measure.rows, start, start + protocol.videos_of_fold, protocol.samples)
-                for start in range(0, protocol.videos, protocol.videos_of_fold)
-            ]
-            compare = _frechet if measure.kind == "frechet" else _kernel
-            value = compare(of_real, folds, statistics, seed)
-            if value is None:
-                continue
-        found.append(_measured(protocol, measure, networks.get(measure.network), value, seed))
+        folds = [
+            _Set(generated, measure.rows, start, start + protocol.videos_of_fold)
+            for start in range(0, protocol.videos, protocol.videos_of_fold)
+        ]
+        real_set = _Set(real, measure.rows, 0, protocol.real_clips)
+        sets = _Compared(real_set, folds, statistics, protocol.clip_split == protocol.split, seed)
+        try:
+            value = _VALUES[measure.kind](sets)
+        except _LeftOutError as reason:
+            found.left_out[name] = str(reason)
+            continue
+        found.numbers.append(_measured(protocol, measure, networks.get(measure.network), value, seed))
     return found
 
 
-def _mean(protocol: Protocol, measure: Measure, generated: Rows, seed: int) -> _Value:
-    values = np.concatenate(list(generated.read(measure.rows, 0, protocol.videos))).astype(np.float64)
-    by_clip = means_of_samples(values, protocol.samples)
-    return _Value(float(by_clip.mean()), bootstrap(np.mean, by_clip, seed=seed))
+def _mean(sets: _Compared) -> _Value:
+    values, clips = (np.concatenate([getattr(fold, what)() for fold in sets.folds]) for what in ("values", "clips"))
+    values = values.astype(np.float64)
+    return _Value(float(values.mean()), mean_interval(values, clips, seed=sets.seed))
 
 
-def _frechet(real: _Set, folds: list[_Set], statistics: Any, seed: int) -> _Value:
-    values = [frechet_of_moments(statistics(real), statistics(fold)) for fold in folds]
-    interval = None
-    if max(real.size(), folds[0].size()) <= MOST_IN_MEMORY:
-        frames = real.frames()
-        interval = frechet_interval(
-            real.features(),
-            folds[0].features(),
-            seed=seed,
-            rows_drawn_together=(frames, frames * folds[0].drawn_together),
-        )
-    return _Value(float(np.mean(values)), interval, _of_folds(values))
+def _frechet(sets: _Compared) -> _Value:
+    """The interval is that of the mean of all folds, whose clips are the same."""
+    found = [frechet_influences(sets.statistics(sets.real), sets.statistics(fold)) for fold in sets.folds]
+    distances = [each.distance for each in found]
+    of_real = sets.real.influences(InfluenceFunction.mean_of([each.first for each in found]))
+    of_folds = [fold.influences(each.second) for fold, each in zip(sets.folds, found, strict=True)]
+    real_clips, clips = sets.real.clips(), sets.folds[0].clips()
+    if not sets.same_clips:
+        clips = clips + real_clips.max() + 1
+    value = float(np.mean(distances))
+    interval = interval_of_influences(value, (of_real, real_clips), (np.mean(of_folds, axis=0), clips), seed=sets.seed)
+    return _Value(value, interval, _of_folds(distances))
 
 
-def _kernel(real: _Set, folds: list[_Set], statistics: Any, seed: int) -> _Value | None:
-    del statistics
-    if max(real.size(), folds[0].size()) > MOST_IN_MEMORY:
-        return None
-    features = real.features()
-    subsets = [
-        kernel_distance_of_subsets(features, fold.features(), subsets=_SUBSETS, size=_SUBSET_SIZE, seed=seed)
-        for fold in folds
-    ]
+def _kernel(sets: _Compared) -> _Value:
+    real = sets.real.features()
+    subsets, sizes = [], []
+    for fold in sets.folds:
+        features = fold.features()
+        sizes = [min(_SUBSET_SIZE, len(each)) for each in (real, features)]
+        subsets.append(kernel_distance_of_subsets(real, features, subsets=_SUBSETS, size=_SUBSET_SIZE, seed=sets.seed))
     more = (
         ("subsets", _SUBSETS),
-        ("subset_size", _SUBSET_SIZE),
+        ("subset_size_real", sizes[0]),
+        ("subset_size_generated", sizes[1]),
         ("deviation_of_subsets", float(np.mean([each.deviation for each in subsets]))),
     )
     values = [each.mean for each in subsets]
     return _Value(float(np.mean(values)), None, (*more, *_of_folds(values)))
 
 
+def _score(sets: _Compared) -> _Value:
+    values = [inception_score(fold.features()).mean for fold in sets.folds]
+    return _Value(float(np.mean(values)), None, (("splits", SPLITS), *_of_folds(values)))
+
+
+def _infinity(sets: _Compared) -> _Value:
+    real, found = sets.statistics(sets.real), []
+    for fold in sets.folds:
+        features = fold.features()
+        if len(features) <= SMALLEST:
+            raise _LeftOutError(f"needs more than {SMALLEST} samples, and found {len(features)}")
+        found.append(extrapolated_frechet(real, features, seed=sets.seed))
+    values = [each.value for each in found]
+    more = (("extrapolated_from", list(found[0].sizes)), *_of_folds(values))
+    return _Value(float(np.mean(values)), None, more)
+
+
+_VALUES: dict[str, Callable[[_Compared], _Value]] = {
+    "mean": _mean,
+    "frechet": _frechet,
+    "kernel": _kernel,
+    "infinity": _infinity,
+    "score": _score,
+}
+
+
 def _of_folds(values: list[float]) -> tuple[tuple[str, Any], ...]:
     if len(values) == 1:
         return ()
-    return ("folds", len(values)), ("deviation_of_folds", float(np.std(values, ddof=1))), ("interval_of", "a fold")
+    return ("folds", len(values)), ("deviation_of_folds", float(np.std(values, ddof=1)))
 
 
 def _measured(protocol: Protocol, measure: Measure, network: Network | None, value: _Value, seed: int) -> Measured:
     """A number of images where its network sees frames by themselves, of clips otherwise."""
-    of_images = measure.rows == "inception"
+    of_images = measure.network == "inception"
     frames = 1 if of_images else protocol.frames
     count = protocol.frames if of_images else 1
     size = (network.size if network else 0) or protocol.compared_size
-    distances = measure.kind != "mean"
     more: dict[str, Any] = {
         "protocol": protocol.name,
         "compared_size": protocol.compared_size,
@@ -184,13 +259,13 @@ def _measured(protocol: Protocol, measure: Measure, network: Network | None, val
     if protocol.compared_size != protocol.size:
         more["generated_size"] = protocol.size
     settings = Settings(
-        generated=protocol.videos_of_fold * count if distances else protocol.videos,
+        generated=protocol.videos if measure.kind == "mean" else protocol.videos_of_fold * count,
         frames=frames,
         size=(size, size),
         seed=seed,
-        real=protocol.real_clips * count if distances else 0,
+        real=protocol.real_clips * count if measure.compares_sets else 0,
         network=measure.network,
-        features=network.features if network and distances else 0,
+        features=network.features if network and measure.compares_sets else 0,
         weights_sha256=network.sha256 if network else "",
         resize=network.resize if network else "none",
         more=tuple(more.items()),

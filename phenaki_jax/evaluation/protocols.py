@@ -6,48 +6,13 @@ What papers leave open is chosen here, and docs/evaluation.md says so for each.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
+from phenaki_jax.evaluation.measures import MEASURES
 
 KINDS = ("reconstruction", "prediction", "text_to_video", "class_to_video")
 """What videos are made of: the clip's tokens, its first frames, its text, or the name of its class."""
-
-
-class Measure(NamedTuple):
-    """One that `Protocol.measures` may name.
-
-    Attributes:
-      kind: "frechet" or "kernel" of the features of two sets, or "mean" of what each video has.
-      rows: what a video has, as `networks.rows_of` calls it.
-      network: whose features they are, as `networks` calls it; empty for measures of pixels.
-      metric: the number's name.
-      needs_original: whether a video is compared with its own clip.
-    """
-
-    kind: str
-    rows: str
-    network: str
-    metric: str
-    needs_original: bool = False
-
-
-MEASURES = {
-    "fvd": Measure("frechet", "i3d", "i3d", "fvd"),
-    "kvd": Measure("kernel", "i3d", "i3d", "kvd"),
-    "fid": Measure("frechet", "inception", "inception", "fid"),
-    "kid": Measure("kernel", "inception", "inception", "kid"),
-    "clipsim": Measure("mean", "clip", "clip", "clipsim"),
-    "psnr": Measure("mean", "psnr", "", "psnr", needs_original=True),
-    "ssim": Measure("mean", "ssim", "", "ssim", needs_original=True),
-    "lpips": Measure("mean", "lpips", "vgg16", "lpips", needs_original=True),
-    "frechet_shapes": Measure("frechet", "shapes", "shapes", "frechet"),
-    "kernel_shapes": Measure("kernel", "shapes", "shapes", "kernel"),
-    "obeyed": Measure("mean", "obeyed_all", "shapes", "obeyed"),
-    "obeyed_color": Measure("mean", "obeyed_color", "shapes", "obeyed_color"),
-    "obeyed_shape": Measure("mean", "obeyed_shape", "shapes", "obeyed_shape"),
-    "obeyed_motion": Measure("mean", "obeyed_motion", "shapes", "obeyed_motion"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +49,12 @@ class Protocol:
       measures: names in `MEASURES`.
       given: frames that the model is shown, of a prediction.
       samples: videos drawn from each clip.
-      folds: how many times all is drawn, each time from the next clips; a number is the mean of theirs.
-      windows: how many windows of a stored clip may count as clips; 0 for any number, each drawn anew.
-      stored_frames: frames that are read of a stored clip, of which windows begin with frames 0, 1, ...; 0 where the
-        task draws windows.
-      real: clips that the videos of each fold are compared with; 0 for the examples of the first fold.
+      folds: how many times all is drawn, each time anew from the same clips; a number is the mean of theirs.
+      windows: the most windows of a stored clip that count as clips, no two of them the same.
+      stored_frames: frames that are read of a stored clip, in which windows begin, evenly from the first to the last
+        place; 0 where the task draws windows.
+      drawn_frames: of the windows that the task draws, of which the first frames are taken; 0 for `frames`.
+      real: clips that the videos of each fold are compared with; 0 for the examples.
       real_split: of these; empty for `split`.
       judged_size: pixels along a side that clips and videos are brought to before they are compared; 0 for `size`.
       reported: for comparison.
@@ -108,8 +74,9 @@ class Protocol:
     given: int = 0
     samples: int = 1
     folds: int = 1
-    windows: int = 0
+    windows: int = 1
     stored_frames: int = 0
+    drawn_frames: int = 0
     real: int = 0
     real_split: str = ""
     judged_size: int = 0
@@ -117,8 +84,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_at_least(self, 1, "frames", "size", "examples", "samples", "folds")
-        check_at_least(self, 0, "given", "windows", "stored_frames", "real", "judged_size")
+        check_at_least(self, 1, "frames", "size", "examples", "samples", "folds", "windows")
+        check_at_least(self, 0, "given", "stored_frames", "drawn_frames", "real", "judged_size")
         if self.kind not in KINDS:
             raise UserError(f"found kind {self.kind!r} of {self.name}, expected one of {', '.join(KINDS)}")
         if unknown := [measure for measure in self.measures if measure not in MEASURES]:
@@ -157,6 +124,16 @@ class Protocol:
         return self.real or self.examples
 
     @property
+    def reads_text(self) -> bool:
+        """Whether videos are made of texts alone."""
+        return self.kind in ("text_to_video", "class_to_video")
+
+    @property
+    def clip_split(self) -> str:
+        """Of the clips they are compared with."""
+        return self.real_split or self.split
+
+    @property
     def compared_size(self) -> int:
         """Pixels along a side when they are compared."""
         return self.judged_size or self.size
@@ -175,7 +152,6 @@ _BAIR = Protocol(
     examples=256,
     samples=100,
     stored_frames=30,
-    windows=1,
     measures=("fvd", "kvd"),
     reported=(
         Reported("fvd", 97.0, "Phenaki", _PHENAKI),
@@ -193,7 +169,9 @@ _KINETICS600 = Protocol(
     judged_size=64,
     examples=50_000,
     folds=4,
-    measures=("fvd", "kvd"),
+    stored_frames=17,
+    windows=2,
+    measures=("fvd", "kvd", "fvd_infinity"),
     reported=(
         Reported("fvd", 36.4, "Phenaki", _PHENAKI, "drawn at 64 pixels"),
         Reported("fvd", 9.9, "MAGVIT-L", _MAGVIT, "of six clips of each real video"),
@@ -208,7 +186,11 @@ _MOVING_SHAPES = Protocol(
     size=32,
     examples=310,
     samples=2,
-    real=1240,
+    # The beginnings of the three segments of each clip, as windows of 12 frames are whole segments; of 930, 18 look
+    # like another of their clip.
+    drawn_frames=12,
+    windows=3,
+    real=900,
     measures=("frechet_shapes", "kernel_shapes", "obeyed", "obeyed_color", "obeyed_shape", "obeyed_motion"),
 )
 
@@ -231,6 +213,7 @@ PROTOCOLS = {
             examples=3840,
             samples=7,
             windows=15,
+            measures=("fvd", "kvd", "fvd_infinity"),
             reported=(Reported("fvd", 31.0, "MAGVIT-L", _MAGVIT), Reported("fvd", 47.0, "MAGVIT-B", _MAGVIT)),
         ),
         _KINETICS600,
@@ -251,7 +234,10 @@ PROTOCOLS = {
             size=128,
             examples=10_000,
             folds=4,
-            measures=("fvd", "kvd"),
+            # There are 9537 training videos, the shortest of 1.06 s at 25 frames per second (arXiv 1212.0402, table 2).
+            stored_frames=26,
+            windows=2,
+            measures=("fvd", "kvd", "fvd_infinity"),
             reported=(
                 Reported("fvd", 250.0, "Phenaki", "the authors' reply, OpenReview vOEXS39nOF"),
                 Reported("fvd", 76.0, "MAGVIT-L", "MAGVIT, arXiv 2212.05199, table 10"),
@@ -265,7 +251,9 @@ PROTOCOLS = {
             frames=11,
             size=128,
             examples=10_000,
-            measures=("fid", "fvd", "clipsim"),
+            stored_frames=17,
+            windows=7,
+            measures=("fid", "kid", "fid_infinity", "inception_score", "fvd", "kvd", "fvd_infinity", "clipsim"),
             reported=(
                 Reported("fid", 37.74, "Phenaki, zero-shot, 0.9 B", _PHENAKI, "its FID-image"),
                 Reported("fvd", 3.84, "Phenaki, zero-shot, 0.9 B", _PHENAKI, "its FID-video, of a network not named"),
@@ -279,7 +267,8 @@ PROTOCOLS = {
             frames=11,
             size=128,
             examples=10_000,
-            measures=("psnr", "ssim", "lpips", "fid", "fvd"),
+            stored_frames=11,
+            measures=("psnr", "ssim", "lpips", "fid", "kid", "fid_infinity", "fvd", "kvd", "fvd_infinity"),
             reported=(
                 Reported("fid", 4.5, "C-ViViT", _PHENAKI),
                 Reported("fvd", 65.78, "C-ViViT", _PHENAKI),

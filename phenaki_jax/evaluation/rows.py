@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.files import locked, make_folder, whole_file, write_text
+from phenaki_jax.files import locked, make_folder, remove_leftovers, whole_file, write_text
+
+STORED = "stored"
+"""The name of the row that says which stored clip a video is of, or was made of."""
 
 _SETTINGS = "settings.json"
 
@@ -50,8 +53,7 @@ class Rows:
           UserError: it cannot be written.
         """
         file = self._file(index)
-        for leftover in self._folder.glob(f".{file.stem}.*{file.suffix}"):
-            leftover.unlink(missing_ok=True)  # of a process that was killed
+        remove_leftovers(file)
         with whole_file(file) as unfinished:
             np.savez(unfinished, allow_pickle=False, **rows)
 
@@ -87,9 +89,20 @@ def _claim(folder: Path, settings: Any) -> None:
         found = json.loads(file.read_text())
     except ValueError as error:
         raise UserError(f"{file} is damaged, expected JSON: delete {folder}, and it is made again") from error
-    if differing := [name for name in {**found, **settings} if found.get(name) != settings.get(name)]:
-        name = differing[0]
+    if differing := _difference(found, settings):
+        name, before, now = differing
         raise UserError(
-            f"{folder} holds an evaluation with {name} {found.get(name)}, expected {settings.get(name)}: go on with "
-            "the settings that it was begun with, or name another --out"
+            f"{folder} holds an evaluation with {name} {before}, expected {now}: go on with the settings that it was "
+            "begun with, or name another --out"
         )
+
+
+def _difference(found: Any, expected: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first that differs, by its name as in "protocol.examples", and what it was and is; None where none does."""
+    if not (isinstance(found, dict) and isinstance(expected, dict)):
+        return None if found == expected else (name or "settings", found, expected)
+    for key in {**found, **expected}:
+        part = f"{name}.{key}" if name else key
+        if differing := _difference(found.get(key), expected.get(key), part):
+            return differing
+    return None

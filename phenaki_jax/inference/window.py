@@ -116,6 +116,7 @@ class WindowTexts(NamedTuple):
       shares: of each text; they add up to 1 in each row. A window half way from one prompt to the next has both.
       negative_embeddings: of a text that guidance moves away from; None for the null text.
       negative_mask: False for padding.
+      dropped: rows that have no text, for which the null text stands; None where all have one.
     """
 
     embeddings: Float[Array, "texts batch text_length text_width"]
@@ -123,6 +124,7 @@ class WindowTexts(NamedTuple):
     shares: Float[Array, "texts batch"]
     negative_embeddings: Float[Array, "batch text_length text_width"] | None = None
     negative_mask: Bool[Array, "batch text_length"] | None = None
+    dropped: Bool[Array, " batch"] | None = None
 
 
 def single_texts(
@@ -223,6 +225,8 @@ def _conditions(texts: WindowTexts, *, guided: bool) -> Text:
     """
     embeddings, mask = texts[:2]
     dropped = jnp.zeros(mask.shape, bool)
+    if texts.dropped is not None:
+        dropped = jnp.broadcast_to(texts.dropped[:, None], mask.shape)
     if guided:
         away, away_mask = texts.negative_embeddings, texts.negative_mask
         null = away is None or away_mask is None
@@ -245,7 +249,7 @@ def _scores(
     if texts is not None:
         largest = jnp.argmax(texts.shares, axis=0)
         pick = jax.vmap(lambda array, index: array[index], in_axes=(1, 0))
-        text = single_texts(pick(texts.embeddings, largest), pick(texts.mask, largest))
+        text = single_texts(pick(texts.embeddings, largest), pick(texts.mask, largest))._replace(dropped=texts.dropped)
         read = apply(critic, network, _conditions(text, guided=False), method="read")
 
     def scores(tokens: Array) -> Array:

@@ -38,6 +38,21 @@ def write_checksums(workdir: Path, step: int, folders: Mapping[str, Path]) -> No
             other.unlink(missing_ok=True)
 
 
+def checkpoint_identity(workdir: str | Path, step: int) -> str:
+    """16 hexadecimal digits that another checkpoint of the same step has not.
+
+    By the sums of its files, or, where none were written, by their sizes and when they were written.
+    """
+    path = _path(Path(workdir), step)
+    if path.exists():
+        told = path.read_bytes()
+    else:
+        folder = Path(workdir) / "checkpoints" / str(step)
+        files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
+        told = repr([(str(file.relative_to(folder)), each.st_size, each.st_mtime_ns) for file, each in files]).encode()
+    return hashlib.sha256(told).hexdigest()[:16]
+
+
 def first_damage(workdir: Path, step: int, part: int = 0, parts: int = 1) -> str:
     """What is wrong with a checkpoint's files, in words; empty where nothing is, or where no sums were written.
 

@@ -21,7 +21,7 @@ from phenaki_jax.data.precomputed_metadata import METADATA_FILE, Precomputed
 from phenaki_jax.data.sources import rates_of, source_shards
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, check_at_least, check_types, counted
-from phenaki_jax.files import locked, make_folder, told_unwritable, whole_file, write_text
+from phenaki_jax.files import locked, make_folder, remove_leftovers, told_unwritable, whole_file, write_text
 from phenaki_jax.inference.fingerprint import fingerprint
 from phenaki_jax.inference.window import encode_text
 from phenaki_jax.layers import pixels
@@ -193,8 +193,7 @@ def _claim(folder: Path, info: Precomputed) -> None:
 def _write(share: _Share, computer: _Computer, data_dir: str) -> int:
     """Writes a file, which appears complete or not at all; returns how many examples it holds."""
     make_folder(share.path.parent)
-    for leftover in share.path.parent.glob(f".{share.path.stem}.*{share.path.suffix}"):
-        leftover.unlink(missing_ok=True)  # of a process that was killed
+    remove_leftovers(share.path)
     count = 0
     with (
         whole_file(share.path) as unfinished,

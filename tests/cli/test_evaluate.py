@@ -1,17 +1,26 @@
 """phenaki evaluate: a file of numbers with what they are of, from models and checkpoints; mistakes told in one line."""
 
+import argparse
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
+from phenaki_jax.cli import evaluate
 from phenaki_jax.cli.main import main
 from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.inference.testing import random_params, tiny_config
+
+from .conftest import write_checkpoint
 
 FEW = ["--examples", "4", "--samples", "1", "--real", "4", "--batch_size", "4"]
 
@@ -54,11 +63,68 @@ def test_a_tokenizers_checkpoint_is_evaluated_by_its_reconstructions(
     out = tmp_path / "tokenizer.json"
     command = ["evaluate", "--workdir", str(tokenizer_workdir), "--protocol", "moving_shapes_reconstruction"]
     assert main([*command, "--data_dir", str(data_dir), "--out", str(out), *FEW]) == 0
-    assert "lpips is left out: give --vgg16_file, --lpips_file" in capsys.readouterr().err
+    assert "lpips is left out: it needs --vgg16_file, --lpips_file" in capsys.readouterr().err
     told = json.loads(out.read_text())
-    assert told["left_out"] == {"lpips": ["vgg16_file", "lpips_file"]}
-    assert told["model"]["step"] == 7
+    assert told["left_out"] == {"lpips": "needs --vgg16_file, --lpips_file"}
+    assert (told["model"]["step"], told["model"]["averaged"]) == (7, False)
+    assert told["clips"] == {"test": {"stored": 4, "windows": 3}}
     assert [number["metric"] for number in told["numbers"]] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
+
+
+def test_a_checkpoint_that_takes_the_place_of_another_is_the_one_that_is_evaluated(tmp_path: pathlib.Path) -> None:
+    """Of a training that was begun again in its folder, and came to the same step."""
+    config = tiny_config().tokenizer
+    description = {"kind": "tokenizer", "tokenizer": dataclasses.asdict(config), "phenaki_jax": "0.1.0"}
+    args = argparse.Namespace(
+        model=None, workdir=str(tmp_path / "run"), step=None, ema=None, t5_checkpoint=None, t5_vocabulary=None
+    )
+    found = []
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        params = random_params(config, seed)
+        write_checkpoint(tmp_path / "run", description, params, {})
+        model, of = evaluate._model(args, tmp_path / "work")
+        jax.tree.map(np.testing.assert_array_equal, dict(model.params)["tokenizer"], params["tokenizer"])
+        assert of == {"workdir": args.workdir, "step": 7, "averaged": False}
+        found.append(sorted(path.name for path in (tmp_path / "work").glob("model-7-*")))
+    assert [len(names) for names in found] == [1, 2]
+    # What was exported is taken again.
+    before = (tmp_path / "work").stat().st_mtime_ns
+    evaluate._model(args, tmp_path / "work")
+    assert (tmp_path / "work").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_processes_that_begin_together_find_what_one_does(
+    transformer_workdir: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Two of them, of which the first exports the checkpoint, and the last to end writes the result."""
+    results = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        command = [sys.executable, "-m", "phenaki_jax.cli.main", "evaluate", "--workdir", str(transformer_workdir)]
+        command += [
+            "--data_dir",
+            str(data_dir),
+            "--cache",
+            str(out / "real"),
+            "--out",
+            str(out / "found.json"),
+            "--json",
+        ]
+        command += ["--examples", "4", "--samples", "3", "--real", "8", "--batch_size", "4"]
+        begun = [
+            subprocess.Popen(
+                [*command, "--process", str(index), "--processes", str(processes)], stdout=subprocess.PIPE, text=True
+            )
+            for index in range(processes)
+        ]
+        told = [json.loads(process.communicate()[0]) for process in begun]
+        assert [process.returncode for process in begun] == [0] * processes
+        assert any(each["file"] for each in told)
+        results.append(json.loads((out / "found.json").read_text()))
+        assert len(list((out / "found").glob("model-7-*"))) == 1
+    assert results[0]["numbers"] == results[1]["numbers"]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +133,9 @@ def test_a_tokenizers_checkpoint_is_evaluated_by_its_reconstructions(
         (["--protocol", "bear"], "found protocol 'bear', expected one of moving_shapes, "),
         (["--examples", "0"], "found examples 0, expected at least 1"),
         (["--examples", "4", "--step", "3"], "found --step without --workdir"),
+        (["--no-ema"], "found --ema without --workdir"),
+        (["--real", "1"], "found 1 real clip to compare, expected at least 2 for frechet_shapes"),
+        (["--inception_resize", "lanczos"], "found inception_resize 'lanczos', expected one of "),
         (["--protocol", "bair"], "found no weights for any measure of bair, expected --i3d_file for fvd"),
         (
             ["--protocol", "bair", "--i3d_file", "no.pt"],

@@ -9,8 +9,9 @@ import pytest
 
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.evaluation.evaluate import Evaluation, EvaluationConfig
+from phenaki_jax.evaluation.measures import MEASURES
 from phenaki_jax.evaluation.networks import NetworkFiles, load_networks
-from phenaki_jax.evaluation.protocols import MEASURES, Protocol, protocol_named
+from phenaki_jax.evaluation.protocols import Protocol, protocol_named
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.testing import random_params, tiny_config, tiny_metadata
 from phenaki_jax.training.sharding import MeshConfig

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,23 +15,26 @@ from PIL import Image
 from phenaki_jax.data.clips import Clip, read_clips
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation import evaluate as evaluate_lib
-from phenaki_jax.evaluation.drawing import Drawer, check_model
+from phenaki_jax.evaluation.drawing import Drawer
 from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, evaluate
-from phenaki_jax.evaluation.measured import Measured
+from phenaki_jax.evaluation.examples import OrderedExamples
+from phenaki_jax.evaluation.networks import judged
+from phenaki_jax.evaluation.numbers import Found
 from phenaki_jax.evaluation.protocols import PROTOCOLS, Protocol
 from phenaki_jax.evaluation.rows import Rows
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.testing import random_params, tiny_config, tiny_metadata
-from phenaki_jax.training.sharding import MeshConfig
+from phenaki_jax.training.sharding import Layout, MeshConfig
 
 from .conftest import evaluation_of
 
 NAMES = ["frechet_shapes_11f_32_r8_n12", "kernel_shapes_11f_32_r8_n12", "obeyed_shapes_11f_32_n12"]
 
 
-def told(numbers: Sequence[Measured] | None) -> list[dict[str, Any]]:
-    assert numbers is not None
-    return json.loads(json.dumps([number.as_json() for number in numbers]))
+def told(found: Found | None) -> list[dict[str, Any]]:
+    assert found is not None
+    assert not found.left_out
+    return json.loads(json.dumps([number.as_json() for number in found.numbers]))
 
 
 def compile_quickly() -> None:
@@ -81,7 +85,7 @@ def test_what_is_done_is_not_done_again(
     assert told(evaluate(evaluation)) == numbers
 
 
-@pytest.mark.parametrize("written", [1, 3])
+@pytest.mark.parametrize("written", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
     evaluation: Evaluation,
     whole: tuple[Evaluation, list[dict[str, Any]]],
@@ -105,6 +109,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(
     assert told(evaluate(evaluation)) == whole[1]
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(evaluation: Evaluation, whole: tuple[Evaluation, list[dict[str, Any]]]) -> None:
     """Two of them, each without the other's batches."""
     first, second = (
@@ -115,6 +120,7 @@ def test_processes_share_the_work(evaluation: Evaluation, whole: tuple[Evaluatio
     assert told(evaluate(first)) == whole[1]
 
 
+@pytest.mark.slow
 def test_clips_themselves_obey_their_captions(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     """And are nearer to real ones than their first frames standing still are."""
 
@@ -124,8 +130,8 @@ def test_clips_themselves_obey_their_captions(evaluation: Evaluation, monkeypatc
 
         monkeypatch.setattr(Drawer, "make", make)
         folder = evaluation.folder / str(len(set(frames)))
-        numbers = evaluate(dataclasses.replace(evaluation, folder=folder))
-        return {number.metric: number.value for number in numbers or []}
+        numbers = told(evaluate(dataclasses.replace(evaluation, folder=folder)))
+        return {number["metric"]: number["value"] for number in numbers}
 
     moving, still = shown([*range(11)]), shown([0] * 11)
     assert moving["obeyed"] == 1.0
@@ -133,14 +139,15 @@ def test_clips_themselves_obey_their_captions(evaluation: Evaluation, monkeypatc
     assert moving["frechet"] < still["frechet"]
 
 
+@pytest.mark.slow
 def test_one_device_finds_what_four_find(
     evaluation: Evaluation, whole: tuple[Evaluation, list[dict[str, Any]]]
 ) -> None:
     # Its own model, as embeddings of texts are kept where they were computed.
     model = Phenaki(tiny_config(), random_params(tiny_config()), tiny_metadata(), truncate_prompts=True)
-    alone = dataclasses.replace(evaluation, model=model, layout=MeshConfig().over(jax.local_devices()[:1]))
+    by_one = dataclasses.replace(evaluation, model=model, layout=alone())
     assert whole[0].layout.batch_parts == 4
-    for found, expected in zip(told(evaluate(alone)), whole[1], strict=True):
+    for found, expected in zip(told(evaluate(by_one)), whole[1], strict=True):
         assert found["value"] == pytest.approx(expected["value"], rel=1e-5)
 
 
@@ -159,68 +166,122 @@ def test_a_folder_belongs_to_one_evaluation(whole: tuple[Evaluation, list[dict[s
     damaged.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_reconstructions_are_compared_with_their_clips(
     model: Phenaki, data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """PSNR is that of the model's own reconstructions; the picture has each below its clip."""
     protocol = dataclasses.replace(PROTOCOLS["moving_shapes_reconstruction"], examples=5)
     evaluation = evaluation_of(model, protocol, data_dir, tmp_path)
-    numbers = {number.metric: number for number in evaluate(evaluation) or []}
+    numbers = {number["metric"]: number for number in told(evaluate(evaluation))}
     assert [*numbers] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
-    assert numbers["psnr"].name == "psnr_11f_32_n5"
-    clips = list(read_clips(protocol.task, "test", 11, 0, data_dir))[:5]
+    assert numbers["psnr"]["name"] == "psnr_11f_32_n5"
+    clips = [example.clip for example in OrderedExamples(protocol, "test", 0, data_dir).at(range(5))]
     decibels = []
     for clip in clips:
         error = (clip.video.astype(np.float64) - model.reconstruct(clip.video)) / 255
         decibels.append(np.mean(-10 * np.log10(np.mean(error**2, axis=(1, 2, 3)))))
-    assert numbers["psnr"].value == pytest.approx(np.mean(decibels), abs=1e-4)
+    assert numbers["psnr"]["value"] == pytest.approx(np.mean(decibels), abs=1e-4)
     with Image.open(evaluation.folder / PICTURE) as picture:
         shown = np.asarray(picture)
     np.testing.assert_array_equal(shown[:32, :32], clips[0].video[0])
     np.testing.assert_array_equal(shown[32:64, :32], model.reconstruct(clips[0].video)[0])
 
 
-def test_predictions_begin_with_the_given_frames_and_end_where_the_protocol_does(
-    model: Phenaki, protocol: Protocol
+def alone() -> Layout:
+    """One device, for which less is compiled."""
+    return MeshConfig().over(jax.local_devices()[:1])
+
+
+def drawn_as(monkeypatch: pytest.MonkeyPatch, evaluation: Evaluation) -> list[tuple[list[int], list[str]]]:
+    """Videos are the clips with a brightness that their numbers decide; which numbers and texts they were made by."""
+    made = []
+
+    def make(self: Drawer, clips: Sequence[Clip], numbers: Sequence[int]) -> jax.Array:
+        made.append((list(numbers), [clip.text for clip in clips]))
+        videos = [clip.video // (2 + number % 3) for clip, number in zip(clips, numbers, strict=True)]
+        return jax.device_put(np.stack(videos), evaluation.layout.batch)
+
+    monkeypatch.setattr(Drawer, "make", make)
+    return made
+
+
+def test_folds_are_drawn_anew_from_the_same_clips(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three videos of each of two clips, twice, of which a batch holds the end of one fold and the next one's begin."""
+    protocol = dataclasses.replace(evaluation.protocol, examples=2, samples=3, folds=2, real=4, split="test")
+    evaluation = dataclasses.replace(evaluation, protocol=protocol, layout=alone())
+    made = drawn_as(monkeypatch, evaluation)
+    numbers = told(evaluate(evaluation))
+    assert [number for batch, _ in made for number in batch] == [*range(12)]
+    texts = [text for _, batch in made for text in batch]
+    assert texts == 2 * [*3 * texts[:1], *3 * texts[3:4]]
+    assert texts[0] != texts[3]
+    settings = numbers[0]["settings"]
+    assert (settings["folds"], settings["generated"], settings["real"]) == (2, 6, 4)
+
+
+def test_windows_of_stored_clips_are_brought_to_the_size_in_which_they_are_compared(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows of 5 frames, 3 of them given: 5, 7 and 9 frames, of which 8 are kept."""
-    prediction = dataclasses.replace(protocol, kind="prediction", given=3, frames=8)
-    layout = MeshConfig().over(jax.local_devices())
-    drawer = Drawer(model, prediction, layout, 0)
-    video = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
-    clips = [Clip(video, "a red circle moves up")] * 4
-    with layout.applied():
-        first, second, *_ = np.asarray(drawer.make(clips, [3, 4, 5, 6]))
-        # What is drawn depends on the number of the video, not on its place in a batch.
-        again = np.asarray(drawer.make(clips, [6, 5, 4, 3]))[3]
-    assert first.shape == video.shape
-    np.testing.assert_array_equal(first[:3], video[:3])
-    assert (first[3:] != second[3:]).any()
-    np.testing.assert_array_equal(again, first)
+    """Of 12 stored frames two windows of 11 each, at half of their size."""
+    protocol = dataclasses.replace(
+        PROTOCOLS["moving_shapes_reconstruction"],
+        examples=12,
+        stored_frames=12,
+        windows=2,
+        judged_size=16,
+        measures=("psnr",),
+    )
+    measures = protocol.measures
+    halved = dataclasses.replace(evaluation, protocol=protocol, measures=measures, networks={}, layout=alone())
+    drawn_as(monkeypatch, halved)
+    numbers = told(evaluate(halved))
+    assert [number["name"] for number in numbers] == ["psnr_11f_16_n12"]
+    # Nothing is compared with real clips.
+    assert not [*evaluation.real_folder.glob("*/*.npz")]
+    assert (numbers[0]["settings"]["compared_size"], numbers[0]["settings"]["generated_size"]) == (16, 32)
+    (turn,) = np.random.SeedSequence((0, 0)).generate_state(1)
+    clips = list(read_clips(protocol.task, "test", 12, int(turn), evaluation.data_dir))
+    decibels = []
+    for number in range(12):
+        video = clips[number % 6].video[number // 6 :][:11]
+        pair = np.asarray(judged(jnp.stack([video, video // (2 + number % 3)]), 16)) / 255
+        decibels.append(np.mean(-10 * np.log10(np.mean((pair[0] - pair[1]) ** 2, axis=(1, 2, 3)))))
+    assert numbers[0]["value"] == pytest.approx(np.mean(decibels), abs=1e-3)
 
 
-def test_a_model_that_cannot_do_a_protocol_is_refused(model: Phenaki) -> None:
-    alone = Phenaki(tiny_config().tokenizer, {"tokenizer": model.params["tokenizer"]})
-    shapes = PROTOCOLS["moving_shapes"]
-    check_model(PROTOCOLS["moving_shapes_reconstruction"], alone)
-    with pytest.raises(UserError, match="found a tokenizer alone, expected a model with a transformer for moving_sha"):
-        check_model(shapes, alone)
-    with pytest.raises(UserError, match="found a model of frames of 32 x 32 pixels, expected 64 x 64 for bair"):
-        check_model(PROTOCOLS["bair"], model)
-    prediction = dataclasses.replace(shapes, kind="prediction", given=2)
-    with pytest.raises(UserError, match="2 frames"):
-        check_model(prediction, model)
-    with pytest.raises(UserError, match="found windows of 5 frames, expected more than the 5 given ones"):
-        check_model(dataclasses.replace(prediction, given=5), model)
-    config = tiny_config()
-    still = Phenaki(config, model.params, dataclasses.replace(tiny_metadata(), prefix_frames=0))
-    with pytest.raises(UserError, match="windows of 5 frames that nothing goes on from"):
-        check_model(shapes, still)
-    silent = dataclasses.replace(config, text=None, transformer=dataclasses.replace(config.transformer, text_width=0))
-    without_text = Phenaki(silent, random_params(silent), tiny_metadata())
-    with pytest.raises(UserError, match="found a model without text, expected one that is trained on text"):
-        check_model(shapes, without_text)
-    check_model(dataclasses.replace(prediction, given=3), without_text)
+def test_real_clips_may_be_of_another_split_and_are_looked_at_by_what_compares(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each video is compared with its own clip by changes nothing of the real ones, which are found again."""
+    evaluation = dataclasses.replace(evaluation, layout=alone())
+    made = drawn_as(monkeypatch, evaluation)
+    protocol = dataclasses.replace(evaluation.protocol, split="train", real_split="test", examples=1, samples=4, real=6)
+    other = dataclasses.replace(evaluation, protocol=protocol, measures=("frechet_shapes",))
+    assert told(evaluate(other))[0]["settings"]["real"] == 6
+    assert len(made) == 1
+    seen = next(evaluation.real_folder.glob("*/settings.json"))
+    unused = evaluation.networks["shapes"]._replace(sha256="f" * 64)
+    more = dataclasses.replace(other, networks={**evaluation.networks, "vgg16": unused}, folder=evaluation.folder / "2")
+    assert evaluate_lib._stores(more)[0].missing() == []
+    assert [*evaluation.real_folder.glob("*/settings.json")] == [seen]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"real": 1}, "found 1 real clip to compare, expected at least 2 for frechet_shapes: ask for more with --real"),
+        ({"examples": 1, "samples": 1}, "found 1 video to compare, expected at least 2 for frechet_shapes"),
+        ({"examples": 19, "samples": 1}, "found 6 clips in the test split of .*, expected 19 for moving_shapes"),
+    ],
+)
+def test_what_comes_to_nothing_is_told_before_anything_is_drawn(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], message: str
+) -> None:
+    monkeypatch.setattr(evaluate_lib, "OrderedExamples", None)
+    protocol = dataclasses.replace(evaluation.protocol, **changes)
+    with pytest.raises(UserError, match=message):
+        evaluate(dataclasses.replace(evaluation, protocol=protocol))
 
 
 def test_few_and_absent_clips_are_told_with_what_to_do(evaluation: Evaluation, data_dir: pathlib.Path) -> None:

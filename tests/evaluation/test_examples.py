@@ -1,4 +1,4 @@
-"""The clips of a protocol: in one order, window after window, and refused where they do not fit."""
+"""The clips of a protocol: in one order, window after window, none twice, and refused where they do not fit."""
 
 import dataclasses
 import pathlib
@@ -8,57 +8,115 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phenaki_jax.data.clips import Clip, read_clips
+from phenaki_jax.data.clips import Clip
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation import examples
-from phenaki_jax.evaluation.examples import OrderedClips
+from phenaki_jax.evaluation.examples import Example, OrderedExamples, check_clips
 from phenaki_jax.evaluation.protocols import PROTOCOLS, Protocol
 
 
-def texts(clips: list[Clip]) -> list[str]:
-    return [clip.text for clip in clips]
+def known(found: list[Example]) -> list[tuple[int, bytes]]:
+    return [(example.stored, example.clip.video.tobytes()) for example in found]
 
 
-def test_clips_come_in_one_order_with_other_windows_each_time(protocol: Protocol, data_dir: pathlib.Path) -> None:
-    """Six stored clips are gone through again; what a batch ended with the next may begin with."""
-    clips = OrderedClips(protocol, "test", 0, data_dir)
-    all_of_them = clips.between(0, 14)
-    first, second = (list(read_clips(protocol.task, "test", 11, seed, data_dir)) for seed in (0, 1))
-    assert texts(all_of_them[:12]) == texts([*first, *second])
-    assert texts(first) != texts(second)
-    parts = OrderedClips(protocol, "test", 0, data_dir)
-    assert texts(parts.between(2, 5)) == texts(all_of_them[2:5])
-    assert texts(parts.between(4, 7)) == texts(all_of_them[4:7])
-    assert texts(parts.between(10, 11)) == texts(all_of_them[10:11])
-    np.testing.assert_array_equal(parts.between(10, 12)[1].video, all_of_them[11].video)
+def test_windows_that_a_task_draws_are_never_the_same(protocol: Protocol, data_dir: pathlib.Path) -> None:
+    """Six stored clips are gone through again, each time with other windows of each."""
+    all_of_them = OrderedExamples(protocol, "test", 0, data_dir).at(range(18))
+    assert [example.stored for example in all_of_them[:6]] == [*range(6)]
+    # Which are all their segments.
+    assert len(set(known(all_of_them))) == 18
+    assert sorted(example.stored for example in all_of_them) == [*np.arange(6).repeat(3)]
+    with pytest.raises(UserError, match="found fewer clips in the test split of moving_shapes_openings, 3 windows of"):
+        OrderedExamples(protocol, "test", 0, data_dir).at([18])
+    parts = OrderedExamples(protocol, "test", 0, data_dir)
+    for places in ([2, 3, 3, 4], [4, 5, 6], [10], [1, 13]):
+        assert known(parts.at(places)) == known([all_of_them[place] for place in places])
+    other = OrderedExamples(protocol, "test", 1, data_dir).at(range(6))
+    assert known(other) != known(all_of_them[:6])
 
 
 @pytest.fixture
-def two_stored_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 30 frames of 64 x 64, whose colours are 30 * clip + frame."""
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """With two stored clips, whose colours are 30 * clip + frame; the seeds that they are read by."""
+    seeds = []
 
-    def read(task: str, split: str, frames: int, *rest: Any) -> Iterator[Clip]:
+    def read(task: str, split: str, frames: int, seed: int, data_dir: Any) -> Iterator[Clip]:
+        seeds.append(seed)
         for number in range(2):
             values = np.arange(30 * number, 30 * number + frames, dtype=np.uint8)
             yield Clip(np.broadcast_to(values[:, None, None, None], (frames, 64, 64, 3)), f"clip {number}")
 
     monkeypatch.setattr(examples, "read_clips", read)
+    monkeypatch.setattr(examples, "count_clips", lambda *task: 2)
+    return seeds
 
 
-@pytest.mark.usefixtures("two_stored_clips")
-def test_windows_of_stored_clips_begin_one_frame_later_each_time() -> None:
-    """BAIR's protocol takes the first window of each clip, the debiased one 15 of them."""
-    first = OrderedClips(PROTOCOLS["bair"], "test", 0, "").between(0, 2)
-    assert [clip.video[:, 0, 0, 0].tolist() for clip in first] == [[*range(16)], [*range(30, 46)]]
-    debiased = OrderedClips(PROTOCOLS["bair_debiased"], "test", 0, "").between(0, 30)
-    assert [int(clip.video[0, 0, 0, 0]) for clip in debiased[:4]] == [0, 30, 1, 31]
-    assert debiased[-1].video[:, 0, 0, 0].tolist() == [*range(44, 60)]
+def first_colors(protocol: Protocol, places: range) -> list[int]:
+    found = OrderedExamples(protocol, "test", 0, "").at(places)
+    assert {example.clip.video.shape for example in found} == {(protocol.frames, 64, 64, 3)}
+    return [int(example.clip.video[0, 0, 0, 0]) for example in found]
 
 
-@pytest.mark.usefixtures("two_stored_clips")
-def test_too_few_and_other_clips_are_refused() -> None:
-    with pytest.raises(UserError, match=r"found 2 clips in the test split of bair_\w+, 1 window of each, expected 256"):
-        OrderedClips(PROTOCOLS["bair"], "test", 0, "").between(0, 3)
+@pytest.mark.usefixtures("asked")
+def test_windows_of_stored_clips_begin_evenly_from_the_first_place_to_the_last() -> None:
+    """BAIR's protocol takes the first window of each clip, the debiased one 15 of them; UCF-101's two in 26 frames."""
+    assert first_colors(PROTOCOLS["bair"], range(2)) == [0, 30]
+    assert first_colors(PROTOCOLS["bair_debiased"], range(30)) == [
+        clip + start for start in range(15) for clip in (0, 30)
+    ]
+    ucf = dataclasses.replace(PROTOCOLS["ucf101"], size=64)
+    assert first_colors(ucf, range(4)) == [0, 30, 10, 40]
+
+
+def test_two_seeds_have_no_windows_in_common(asked: list[int]) -> None:
+    """As they would where the second time of one were the first of the other."""
+    drawn = dataclasses.replace(PROTOCOLS["bair"], stored_frames=0, windows=3)
+    for seed in (0, 1):
+        with pytest.raises(UserError):
+            OrderedExamples(drawn, "test", seed, "").at([100])
+    assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "bair",
+            r"found 2 clips in the test split of bair_\w+, 1 window of each, expected 256 for bair: ask for fewer",
+        ),
+        ("kinetics600", r"found 2 clips in the test split of kinetics600_\w+, 2 windows of each, expected 50000"),
+        ("moments_in_time", r"1 window of each, expected 10000 for moments_in_time"),
+    ],
+)
+def test_too_few_clips_are_told_before_any_is_read(asked: list[int], name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_clips(PROTOCOLS[name], "")
+    few = dataclasses.replace(PROTOCOLS[name], examples=2)
+    assert check_clips(few, "") == {"test": (2, few.windows)}
+    with pytest.raises(UserError, match="expected 300 for"):
+        check_clips(dataclasses.replace(few, real=300), "")
+    assert not asked
+
+
+def test_stored_clips_are_counted(protocol: Protocol, data_dir: pathlib.Path) -> None:
+    assert check_clips(protocol, data_dir) == {"test": (6, 3)}
+    with pytest.raises(
+        UserError, match=r"found 6 clips in the test split of moving_shapes_openings, 3 windows of each"
+    ):
+        check_clips(dataclasses.replace(protocol, real=19), data_dir)
+    other = dataclasses.replace(protocol, real_split="train")
+    with pytest.raises(UserError, match=r"found 1 clip in the train split of .*, expected 8 for moving_shapes"):
+        check_clips(other, data_dir)
+
+
+@pytest.mark.usefixtures("asked")
+def test_other_clips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(PROTOCOLS["bair"], size=128)
     with pytest.raises(UserError, match=r"found a clip of 30 x 64 x 64 in bair_\w+, expected 30 frames of 128 x 128"):
-        OrderedClips(other, "test", 0, "").between(0, 1)
+        OrderedExamples(other, "test", 0, "").at([0])
+    silent = Clip(np.zeros((26, 64, 64, 3), np.uint8), " ")
+    monkeypatch.setattr(examples, "read_clips", lambda *settings: [silent])
+    ucf = dataclasses.replace(PROTOCOLS["ucf101"], size=64)
+    with pytest.raises(UserError, match="found a clip without text in ucf101_video_text, expected a text of each"):
+        OrderedExamples(ucf, "test", 0, "").at([0])

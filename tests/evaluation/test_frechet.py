@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_distance, frechet_influences, frechet_of_moments
+from phenaki_jax.evaluation.frechet import (
+    FeatureStatistics,
+    InfluenceFunction,
+    frechet_distance,
+    frechet_influences,
+    frechet_of_moments,
+)
 
 # Means (0, 0), covariance of the unbiased kind diag(2, 8).
 CROSS = np.array([[-np.sqrt(3), 0], [np.sqrt(3), 0], [0, -np.sqrt(12)], [0, np.sqrt(12)]])
@@ -57,9 +63,9 @@ def test_the_influence_of_a_row_is_the_slope_as_it_counts_more(rows: int, others
     """Also where rows are fewer than features."""
     rng = np.random.default_rng(0)
     sets = [rng.standard_normal((rows, width)), rng.standard_normal((others, width)) * 2 + 0.5]
-    found = frechet_influences(*sets)
+    found = frechet_influences(*map(FeatureStatistics.of, sets))
     assert found.distance == pytest.approx(frechet_distance(*sets))
-    for place, influence in enumerate((found.first, found.second)):
+    for place, influence in enumerate((found.first.of(sets[0]), found.second.of(sets[1]))):
         slopes = []
         for row in range(4):
             ends = []
@@ -69,7 +75,24 @@ def test_the_influence_of_a_row_is_the_slope_as_it_counts_more(rows: int, others
                 ends.append(frechet_of_moments(*map(weighted, sets, weights)))
             slopes.append((ends[0] - ends[1]) / 2e-4)
         np.testing.assert_allclose(influence[:4], slopes, rtol=1e-4, atol=1e-4)
-        assert influence.mean() == pytest.approx(0, abs=1e-9)
+        assert influence.mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_influences_on_a_mean_of_distances_are_the_mean_of_influences() -> None:
+    rng = np.random.default_rng(1)
+    first, *others = (rng.standard_normal((30, 3)) * scale for scale in (1, 2, 3))
+    functions = [frechet_influences(FeatureStatistics.of(first), FeatureStatistics.of(each)).first for each in others]
+    np.testing.assert_allclose(
+        InfluenceFunction.mean_of(functions).of(first), np.mean([each.of(first) for each in functions], axis=0)
+    )
+
+
+def test_statistics_of_many_rows_are_those_of_all() -> None:
+    """More than are taken at once."""
+    rows = np.random.default_rng(2).standard_normal((10_001, 4)).astype(np.float32) + 100
+    found = FeatureStatistics.of(rows)
+    np.testing.assert_allclose(found.mean, rows.astype(np.float64).mean(axis=0))
+    np.testing.assert_allclose(found.covariance, np.cov(rows.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from phenaki_jax.features.clip import ClipConfig
 from phenaki_jax.features.clip_weights import clip_tensors
 from phenaki_jax.features.i3d import fvd_features
 from phenaki_jax.features.i3d_weights import i3d_tensors, load_i3d
+from phenaki_jax.features.inception import inception_features
 from phenaki_jax.features.inception_weights import inception_tensors
 from phenaki_jax.features.lpips_weights import vgg16_tensors
 from phenaki_jax.features.random_weights import random_tensors
@@ -32,7 +33,11 @@ from phenaki_jax.features.weights import sha256_of
 def test_measures_without_files_are_told() -> None:
     kinetics = PROTOCOLS["kinetics400"]
     lacking = usable_measures(kinetics, NetworkFiles(i3d_file="i3d.pt", clip_file="clip.bin"))
-    assert lacking == {"fid": ["inception_file"], "fvd": [], "clipsim": ["clip_vocabulary", "clip_merges"]}
+    assert lacking == {
+        **{key: ["inception_file"] for key in ("fid", "kid", "fid_infinity", "inception_score")},
+        **{key: [] for key in ("fvd", "kvd", "fvd_infinity")},
+        "clipsim": ["clip_vocabulary", "clip_merges"],
+    }
     with pytest.raises(
         UserError, match=r"found no weights for any measure of kinetics400, expected --inception_file f"
     ):
@@ -85,15 +90,29 @@ def test_every_network_gives_its_rows(tmp_path: pathlib.Path) -> None:
     networks = load_networks(["fvd", "fid", "clipsim", "lpips", "psnr"], files)
     assert {network.sha256 for network in networks.values()} >= {sha256_of(paths["i3d_file"])}
     rng = np.random.default_rng(5)
-    videos, original = rng.integers(0, 256, (2, 1, 9, 32, 32, 3), np.uint8)
+    videos, original = rng.integers(0, 256, (2, 2, 9, 32, 32, 3), np.uint8)
     params = {name: network.params for name, network in networks.items()}
-    known = {**told_of(networks, ["a red circle"]), "original": original}
-    rows = jax.jit(lambda *inputs: rows_of(networks, *inputs))(params, videos, known)
-    assert {name: values.shape for name, values in rows.items()} == {
-        "i3d": (1, 400),
-        "inception": (1, 9, 2048),
-        **dict.fromkeys(("clip", "psnr", "ssim", "lpips"), (1,)),
+    look = jax.jit(lambda *inputs: rows_of(networks, *inputs))
+
+    def rows(start: int, stop: int) -> dict[str, jax.Array]:
+        texts = ["a red circle", "a blue square turns"][start:stop]
+        return look(params, videos[start:stop], {**told_of(networks, texts), "original": original[start:stop]})
+
+    both = rows(0, 2)
+    assert {name: values.shape for name, values in both.items()} == {
+        "i3d": (2, 400),
+        "inception": (2, 9, 2048),
+        "inception_logits": (2, 9, 1008),
+        **dict.fromkeys(("clip", "psnr", "ssim", "lpips"), (2,)),
     }
-    look = jax.jit(fvd_features, static_argnames="resize")
-    expected = look(load_i3d(paths["i3d_file"], epsilon=1e-5), videos, resize="torch")
-    np.testing.assert_allclose(rows["i3d"], expected, rtol=1e-4, atol=1e-5)
+    # Each is of its own video, text and clip.
+    for name, values in rows(1, 2).items():
+        np.testing.assert_allclose(both[name][1:], values, rtol=1e-4, atol=1e-4, err_msg=name)
+        assert np.abs(both[name][0] - both[name][1]).max() > 1e-3, name
+    of_i3d = jax.jit(fvd_features, static_argnames="resize")
+    expected = of_i3d(load_i3d(paths["i3d_file"], epsilon=1e-5), videos, resize="torch")
+    np.testing.assert_allclose(both["i3d"], expected, rtol=1e-4, atol=1e-5)
+    of_frames = jax.jit(lambda params, images: inception_features(params, images, "tensorflow1")["pool3"])
+    np.testing.assert_allclose(
+        both["inception"][1, 3:5], of_frames(params["inception"], videos[1, 3:5]), rtol=1e-4, atol=1e-4
+    )

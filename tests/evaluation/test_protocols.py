@@ -6,7 +6,8 @@ import re
 import pytest
 
 from phenaki_jax.errors import UserError
-from phenaki_jax.evaluation.protocols import MEASURES, PROTOCOLS, protocol_named
+from phenaki_jax.evaluation.measures import MEASURES
+from phenaki_jax.evaluation.protocols import PROTOCOLS, protocol_named
 
 
 def test_published_protocols_have_the_published_numbers_of_samples() -> None:

@@ -115,8 +115,9 @@ def test_what_is_not_there_is_completed(learner: TransformerLearner, data: DataC
     before = records(tmp_path)
     lost = next(tmp_path.glob("*/train.tfrecord-00001-of-00002"))
     lost.unlink()
-    leftover = lost.with_name(".train.12345.tfrecord-00001-of-00002")
+    leftover = lost.with_name(".train.elsewhere-12345-0.tfrecord-00001-of-00002")
     leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
     stored = dataclasses.replace(learner, precomputed=str(tmp_path))
     with pytest.raises(UserError, match=r"found 1 of 2 files of the train split, expected all of them: go on with the"):
         data.train_feed(stored, MeshConfig().make(), 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +33,7 @@ class PrepareSettings:
       caption_length: the most characters of a caption.
       on_missing_caption: "skip" sets files without a caption aside, "empty" gives them an empty one.
       ignored_columns: of a manifest, beside those that are known.
-      test_share: how many of the sources are for tests, from 0 to below 1.
+      test_share: how many of the sources are for tests, from 0 to 1; with 1 there is no training split.
       shard_bytes: about the size of a file of the dataset.
 
     Raises:
@@ -80,8 +79,8 @@ class PrepareSettings:
             raise UserError(f"found scene_threshold {self.scene_threshold}, expected 0 to 1, such as 0.1")
         if not 1 <= self.quality <= 100:
             raise UserError(f"found quality {self.quality}, expected 1 to 100, such as 95")
-        if not 0 <= self.test_share < 1 or math.isnan(self.test_share):
-            raise UserError(f"found test_share {self.test_share}, expected a share from 0 to below 1, such as 0.02")
+        if not 0 <= self.test_share <= 1:
+            raise UserError(f"found test_share {self.test_share}, expected a share from 0 to 1, such as 0.02")
         if self.on_missing_caption not in MISSING_CAPTIONS:
             raise UserError(
                 f"found on_missing_caption {self.on_missing_caption!r}, expected one of {', '.join(MISSING_CAPTIONS)}"

@@ -68,6 +68,13 @@ class TfdsExamples(EncodedRecords):
             shards += files
         return shards
 
+    def count(self, split: str) -> int:
+        """How many records a split has."""
+        if self._layout.held_out_every:
+            return super().count(split)
+        infos = self.builder().info.splits
+        return sum(int(infos[part].num_examples) for part in self._layout.parts(split))
+
     def class_names(self) -> list[str]:
         """The names of the classes as words: "apply eye makeup" for "ApplyEyeMakeup"."""
         names = self.builder().info.features[self._layout.text].names

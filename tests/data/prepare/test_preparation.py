@@ -13,13 +13,14 @@ import time
 import numpy as np
 import pytest
 
+from phenaki_jax.data.clips import count_clips
 from phenaki_jax.data.prepare.metadata import PreparedDataset
 from phenaki_jax.data.prepare.preparation import Prepared, prepare
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError
 from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS, make_folder
-from tests.data.prepare.files import make_video
+from tests.data.prepare.files import make_image, make_video
 
 
 def read(folder: pathlib.Path) -> dict[str, list[dict]]:
@@ -145,6 +146,26 @@ def test_the_only_video_is_for_training(tmp_path: pathlib.Path) -> None:
     done = prepare([tmp_path / "videos"], tmp_path / "data", settings, TWO_WORKERS)
     assert {split: len(found) for split, found in read(done.folder).items()} == {"train": 4}
     assert read(done.folder)["train"][0]["captions"].size == 0
+
+
+def test_all_may_be_for_tests(tmp_path: pathlib.Path) -> None:
+    """As protocols ask for of clips that nothing is trained on: no training split, and all else as ever."""
+    (tmp_path / "videos").mkdir()
+    for hue in range(3):
+        make_video(tmp_path / "videos" / f"{hue}.mp4", filters=f"hue=h={100 * hue}")
+    make_image(tmp_path / "videos" / "still.png", seed=0)
+    settings = PrepareSettings(size=32, frames=5, on_missing_caption="empty", test_share=1.0)
+    done = prepare([tmp_path / "videos"], tmp_path / "data", settings, TWO_WORKERS)
+    assert {split: len(found) for split, found in read(done.folder).items()} == {"test": 12, "test_images": 1}
+    assert {split: each["sources"] for split, each in done.statistics["splits"].items()} == {
+        "test": 3,
+        "test_images": 1,
+    }
+    assert (done.folder / "contact_sheet.png").is_file()
+    assert prepare([tmp_path / "videos"], tmp_path / "data", settings, TWO_WORKERS).was_there
+    assert count_clips("my_videos_video_text", "test", tmp_path / "data") == 12
+    with pytest.raises(UserError, match="found split 'train', expected one of test of my_videos_video_text"):
+        count_clips("my_videos_video_text", "train", tmp_path / "data")
 
 
 TURNS = 14
