@@ -56,7 +56,7 @@ def prepared(folder: Path, fps: float) -> int:
 
     settings = PrepareSettings(size=_SIZE, fps=fps, frames=_FRAMES, on_missing_caption="empty")
     with tempfile.TemporaryDirectory() as out:
-        done = prepare([folder], out, settings, WorkerSettings(1, 1, 60.0, 2**32))
+        done = prepare([folder], out, settings, WorkerSettings(1, 60.0, 2**32))
     return sum(split["examples"] for split in done.statistics["splits"].values())
 
 

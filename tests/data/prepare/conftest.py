@@ -11,7 +11,7 @@ from phenaki_jax.data.prepare.workers import WorkerSettings
 from tests.data.prepare.files import H264, VP9, cut_off, ffmpeg, make_image, make_scenes, make_video
 
 SETTINGS = PrepareSettings(size=32, frames=5, fps=8.0)
-TWO_WORKERS = WorkerSettings(workers=2, threads=2, time_limit=60.0, memory_limit=2**32)
+TWO_WORKERS = WorkerSettings(workers=2, time_limit=60.0, memory_limit=2**32)
 # Of each good file the clips of 5 frames at 8 per second.
 GOOD = {
     "h264.mp4": 4,

@@ -34,6 +34,23 @@ def make_video(
     return path
 
 
+def make_numbered(
+    path: pathlib.Path, *, rate: float, seconds: float, coded: Sequence[str] = H264, filters: str = "null"
+) -> pathlib.Path:
+    """A video of 64 x 64 pixels whose frames tell their number: sixteenths in the left half, the rest in the right."""
+    digits = "geq=lum='16+12*mod(floor(if(lt(X,32),N,N/16)),16)':cb=128:cr=128"
+    return make_video(
+        path, "color", size="64x64", rate=rate, seconds=seconds, coded=coded, filters=f"{digits},{filters}"
+    )
+
+
+def numbers_of(frames: np.ndarray) -> list[int]:
+    """Of the frames of a numbered video, 32 x 32 pixels each."""
+    levels = np.stack([frames[:, 8:24, at : at + 8].mean((1, 2, 3)) for at in (4, 20)], 1) * 219 / 255 / 12
+    assert np.abs(levels - levels.round()).max() < 0.3
+    return (levels.round() @ [1, 16]).astype(int).tolist()
+
+
 def make_scenes(path: pathlib.Path, scenes: Sequence[np.ndarray], frames: int, rate: int = 8) -> pathlib.Path:
     """A video of still scenes, each for so many frames; a grain of noise moves, as nothing filmed is still."""
     rng = np.random.default_rng(0)

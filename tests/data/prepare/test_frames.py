@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phenaki_jax.data.prepare.frames import Moments, open_frames, sampled
+from phenaki_jax.data.prepare.frames import open_frames, sampled
+from phenaki_jax.data.prepare.moments import Moments
 from phenaki_jax.data.prepare.pictures import encode_jpeg
 from phenaki_jax.data.prepare.sources import Place
 from phenaki_jax.errors import UserError
