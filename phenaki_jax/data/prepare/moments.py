@@ -28,6 +28,7 @@ class Moments(NamedTuple):
         return min(_ROUNDING, 0.25 / self.fps)
 
     def any_within(self, begins: float, ends: float) -> bool:
-        """Whether there may be a moment from when to when; in doubt there may."""
-        first = max(0, math.ceil((begins - 2 * self.late - self.start) * self.fps))
-        return self.start + first / self.fps < ends + self.late
+        """Whether there is a moment from when to when, both of which may be late; in doubt there is."""
+        doubt = self.late / 100
+        first = max(0, math.ceil((begins - self.late - doubt - self.start) * self.fps))
+        return self.start + first / self.fps < ends - self.late + doubt

@@ -21,6 +21,8 @@ GOOD = {
     "uneven.mkv": 4,
     "rotated.mov": 4,
     "sound.mp4": 4,
+    "reordered.avi": 4,
+    "xvid.avi": 4,
     "cut.mp4": 2,
     "still.png": 1,
     "photo.jpg": 1,
@@ -61,6 +63,8 @@ def make_folder(folder: pathlib.Path, turn: int = 0) -> pathlib.Path:
     make_video(folder / "upright.mp4", filters=hue(90))
     ffmpeg("-display_rotation", 90, "-i", folder / "upright.mp4", "-c", "copy", folder / "rotated.mov")
     (folder / "upright.mp4").unlink()
+    make_video(folder / "reordered.avi", rate=24, filters=hue(20), coded=(*H264, "-bf", "3", "-b_strategy", "0"))
+    make_video(folder / "xvid.avi", rate=24, filters=hue(50), coded=("-c:v", "mpeg4", "-bf", "2", "-q:v", "3"))
     sound = ("-f", "lavfi", "-i", "sine=duration=4")
     ffmpeg("-i", folder / "h264.mp4", *sound, "-c:v", "copy", "-c:a", "aac", folder / "sound.mp4")
     ffmpeg(*sound, "-c:a", "aac", folder / "sound_alone.mp4")

@@ -1,5 +1,6 @@
 """Small videos and pictures of every kind, made by ffmpeg and Pillow."""
 
+import math
 import pathlib
 import subprocess
 from collections.abc import Sequence
@@ -74,6 +75,11 @@ def cut_off(path: pathlib.Path, share: float) -> None:
     """Leaves the first share of a file."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """In dB, of pixels up to 255."""
+    return 10 * math.log10(255**2 / max(np.square(first.astype(float) - second).mean(), 1e-9))
 
 
 def decode(path: pathlib.Path, filters: str, width: int, height: int) -> np.ndarray:

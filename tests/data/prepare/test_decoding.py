@@ -66,7 +66,7 @@ def test_damage_of_a_frame_that_is_not_needed_costs_nothing(tmp_path: pathlib.Pa
         data[at + 5 : at + size] = bytes(size - 5)
     path.write_bytes(data)
     np.testing.assert_array_equal(frames(), whole)
-    with pytest.raises(UserError, match="is damaged|cannot be decoded"):
+    with pytest.raises(UserError, match=r"is damaged|cannot be decoded"):
         numbers(path, Moments(24.0))
 
 
