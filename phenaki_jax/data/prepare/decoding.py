@@ -110,30 +110,20 @@ class _Decoder:
         self._container, self._moments = container, moments
         self._base = float(self.stream.time_base)
         self._zero: int | None = None
-        self._was_sought = False
-        self._key_time: int | None = None
 
     def frames(self) -> Iterator[VideoFrame]:
         """The frames that are shown at the moments, and those that others are decoded from."""
         codec = self.stream.codec_context
-        self._key_time = None
         for packet, ends in _with_ends(self._container.demux(self.stream)):
             if packet.is_corrupt:
                 raise UserError("is damaged or cut off: a part of a frame is absent")
-            self._key_time = packet.pts if self._key_time is None else self._key_time
             codec.skip_frame = "DEFAULT" if self._is_needed(packet, ends) else "NONREF"
             for frame in packet.decode():
-                if self._is_before_sought(frame):
-                    continue
                 if frame.is_corrupt:
                     raise UserError(f"is damaged: the frame at {frame.time or 0:.2f} s cannot be decoded")
                 if self._zero is None:
                     self._zero = self._time(frame) or 0
                 yield frame
-
-    def _is_before_sought(self, frame: VideoFrame) -> bool:
-        """Whether it is shown before the frame that was sought, and decoded from others that were not decoded."""
-        return self._was_sought and frame.pts is not None and self._key_time is not None and frame.pts < self._key_time
 
     def _is_needed(self, packet: Any, ends: int | None) -> bool:
         if self._zero is None or ends is None or self.by_order:
@@ -151,7 +141,6 @@ class _Decoder:
         """The frames from one on that is shown at the first moment or before it; None where none is found."""
         assert self._zero is not None
         latest = self._zero + (self._moments.start + self._moments.late) / self._base
-        self._was_sought = True
         back = 0.0
         while back < self._moments.start:
             try:
@@ -161,6 +150,7 @@ class _Decoder:
                 return None
             frames = self.frames()
             frame = next(frames, None)
+            # Decoders leave out what they would decode from frames before, which may be shown after the first moment.
             if frame is not None and frame.pts is not None and frame.pts <= latest:
                 return itertools.chain([frame], frames)
             back = max(1.0, 2 * back)

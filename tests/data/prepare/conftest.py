@@ -30,9 +30,9 @@ GOOD = {
 }
 BAD = {
     "empty.mp4": "is empty (0 bytes)",
-    "text.mp4": "cannot be decoded (",
-    "truncated.mp4": "cannot be decoded (",
-    "truncated_late.mp4": "is",
+    "text.mp4": "cannot be decoded (Invalid data found when processing input)",
+    "truncated.mp4": "cannot be decoded (Invalid data found when processing input)",
+    "truncated_late.mp4": "is damaged or cut off: a part of a frame is absent",
     "truncated.gif": "is cut off: it has no end",
     "truncated.png": "cannot be decoded (",
     "one_frame.mp4": "is too short: found 1 frame at 8 frames per second, expected 5",

@@ -77,6 +77,7 @@ def test_damage_of_a_frame_that_is_not_needed_costs_nothing(tmp_path: pathlib.Pa
         ("open.mkv", OPEN_GROUPS),
         ("closed.mp4", (*B_FRAMES, "-g", "12")),
         ("vp9.webm", (*VP9, "-g", "12")),
+        ("mpeg4.mp4", (*MPEG4, "-bf", "2", "-g", "12")),
     ],
 )
 def test_a_part_begins_with_the_frame_that_is_shown_then(

@@ -9,7 +9,7 @@ from PIL import Image
 from phenaki_jax.data.prepare.frames import open_frames, sampled
 from phenaki_jax.data.prepare.moments import Moments
 from phenaki_jax.data.prepare.sources import Place
-from tests.data.prepare.files import H264, decode, ffmpeg, make_image, make_video, psnr
+from tests.data.prepare.files import H264, VP9, decode, ffmpeg, make_image, make_video, psnr
 
 
 def first_frame(path: pathlib.Path) -> tuple[np.ndarray, tuple[int, int]]:
@@ -37,15 +37,18 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
 @pytest.mark.parametrize("colour_range", ["tv", "pc"])
-def test_colours_are_those_that_were_encoded(tmp_path: pathlib.Path, matrix: str, colour_range: str) -> None:
+@pytest.mark.parametrize("coded", [(*H264[:4], "-crf", 2), (*VP9[:6], "-crf", 2, "-b:v", 0)], ids=["h264", "vp9"])
+def test_colours_are_those_that_were_encoded(
+    tmp_path: pathlib.Path, matrix: str, colour_range: str, coded: tuple[str | int, ...]
+) -> None:
     colours = np.array(
         [[200, 30, 30], [30, 200, 30], [30, 30, 200], [250, 250, 250], [5, 5, 5], [128, 128, 128]], np.uint8
     )
     Image.fromarray(colours.reshape(2, 3, 3).repeat(32, 0).repeat(32, 1)).save(tmp_path / "a.png")
     as_said = f"scale=out_color_matrix={matrix}:out_range={colour_range}:flags=accurate_rnd,format=yuv444p"
     said = ("-colorspace", matrix, "-color_range", colour_range)
-    ffmpeg("-i", tmp_path / "a.png", "-vf", as_said, *H264[:4], "-crf", 2, *said, tmp_path / "a.mp4")
-    found, size = first_frame(tmp_path / "a.mp4")
+    ffmpeg("-i", tmp_path / "a.png", "-vf", as_said, *coded, *said, tmp_path / "a.mkv")
+    found, size = first_frame(tmp_path / "a.mkv")
     assert size == (64, 96)
     # The middle of 48 x 32 pixels.
     patches = found[[8, 24]][:, [2, 16, 29]].reshape(6, 3)
