@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from phenaki_jax.data.prepare.workers import WorkerSettings
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    how = WorkerSettings(args.workers or cores, cores, args.time_limit, round(args.memory_limit * 2**30))
+    how = WorkerSettings(args.workers or cores, args.time_limit, round(args.memory_limit * 2**30))
     done = prepare(args.inputs, args.out, settings, how)
     if args.json:
         print(json.dumps({"folder": str(done.folder), "was_there": done.was_there, **done.statistics}))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from phenaki_jax.data.prepare.frames import Moments, open_frames, sampled, told_damaged
+from phenaki_jax.data.prepare.decoding import UnorderedTimesError
+from phenaki_jax.data.prepare.frames import Shown, open_frames, sampled, told_damaged
+from phenaki_jax.data.prepare.moments import Moments
 from phenaki_jax.data.prepare.pictures import encode_jpeg
-from phenaki_jax.data.prepare.scenes import clip_starts, difference, scene_starts, thumbnail
+from phenaki_jax.data.prepare.scenes import Change, Thumbnail, clip_starts, difference, scene_starts, thumbnail
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.sources import Place
 from phenaki_jax.errors import UserError, counted
@@ -63,47 +65,53 @@ class Clips(NamedTuple):
     digest: str
 
 
-def cut_source(
-    task: Task, settings: PrepareSettings, file: Path, *, threads: int = 1, alive: Callable[[], None] = lambda: None
-) -> Clips:
+def cut_source(task: Task, settings: PrepareSettings, file: Path, *, alive: Callable[[], None] = lambda: None) -> Clips:
     """Decodes a source, writes its frames and tells where its clips are.
 
     Args:
       task: which.
       settings: how it is cut.
       file: where frames go.
-      threads: that decode.
-      alive: called with each frame.
+      alive: called with each frame that is decoded.
 
     Raises:
       UserError: there is something wrong with it.
       OSError: the frames cannot be written.
     """
+    try:
+        return _cut_source(task, settings, file, alive)
+    except UnorderedTimesError:
+        return _cut_source(task, settings, file, alive, by_order=True)
+
+
+def _cut_source(
+    task: Task, settings: PrepareSettings, file: Path, alive: Callable[[], None], *, by_order: bool = False
+) -> Clips:
     moments = Moments(settings.fps, task.start, task.end if task.end >= 0 else math.inf)
-    differences: list[float] = []
+    changes: list[Change] = []
     sizes: list[int] = []
     before: np.ndarray | None = None
-    small = np.zeros(0, np.float32)
+    small: Thumbnail | None = None
     with (
-        open_frames(task.place, settings.size, moments, threads=threads) as opened,
+        open_frames(task.place, settings.size, moments, by_order=by_order) as opened,
         file.open("wb") as spool,
     ):
-        for frame in sampled(opened.shown, moments):
-            alive()
+        for frame in sampled(_told(opened.shown, alive), moments):
             if frame is not before:
                 picture = Image.fromarray(frame)
                 encoded = encode_jpeg(picture, settings.quality)
-                after = thumbnail(picture) if settings.scene_threshold else small
-                differences.append(difference(small, after) if sizes and settings.scene_threshold else 0.0)
-                before, small = frame, after
-            else:
-                differences.append(0.0)
+                if settings.scene_threshold:
+                    after = thumbnail(picture)
+                    if small is not None:
+                        changes.append(Change(len(sizes), difference(small, after)))
+                    small = after
+                before = frame
             spool.write(encoded)
             sizes.append(len(encoded))
             if opened.is_image:
                 break
         frames = 1 if opened.is_image else settings.frames
-        scenes = scene_starts(differences, settings.scene_threshold)
+        scenes = scene_starts(changes, settings.scene_threshold, settings.frames)
         starts = clip_starts(scenes, len(sizes), frames, settings.step, settings.clips_per_video)
         if not starts:
             raise UserError(_too_short(task, len(sizes), scenes, settings))
@@ -118,6 +126,12 @@ def cut_source(
             len(scenes),
             _digest(task.place),
         )
+
+
+def _told(shown: Iterator[Shown], alive: Callable[[], None]) -> Iterator[Shown]:
+    for each in shown:
+        alive()
+        yield each
 
 
 def _too_short(task: Task, found: int, scenes: list[int], settings: PrepareSettings) -> str:

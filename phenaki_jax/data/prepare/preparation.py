@@ -199,13 +199,10 @@ class _Writer:
         if not left:
             return
         workers = min(how.workers, left)
-        threads = max(1, how.threads // workers)
         listed: dict[int, Listed] = {}
         before = self.records
         with (
-            contextlib.closing(
-                Workers(self._settings, how._replace(workers=workers, threads=threads), self._frames)
-            ) as pool,
+            contextlib.closing(Workers(self._settings, how._replace(workers=workers), self._frames)) as pool,
             # disable=None: only where stderr is a terminal.
             tqdm(total=total, initial=done, unit="file", disable=None, smoothing=0.05) as progress,
         ):

@@ -31,13 +31,11 @@ class WorkerSettings(NamedTuple):
 
     Attributes:
       workers: processes.
-      threads: that decode in each.
       time_limit: seconds without a new frame after which a source is given up.
       memory_limit: bytes that a process may take for a source.
     """
 
     workers: int
-    threads: int
     time_limit: float
     memory_limit: int
 
@@ -222,7 +220,7 @@ def _work(connection: Any, settings: PrepareSettings, how: WorkerSettings, alive
 
 def _result_of(task: Task, settings: PrepareSettings, file: Path, how: WorkerSettings, alive: Any) -> tuple[str, Any]:
     try:
-        return "clips", cut_source(task, settings, file, threads=how.threads, alive=alive)
+        return "clips", cut_source(task, settings, file, alive=alive)
     except UserError as error:
         return "reason", " ".join(str(error).split())
     except MemoryError:

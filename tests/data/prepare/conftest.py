@@ -11,7 +11,7 @@ from phenaki_jax.data.prepare.workers import WorkerSettings
 from tests.data.prepare.files import H264, VP9, cut_off, ffmpeg, make_image, make_scenes, make_video
 
 SETTINGS = PrepareSettings(size=32, frames=5, fps=8.0)
-TWO_WORKERS = WorkerSettings(workers=2, threads=2, time_limit=60.0, memory_limit=2**32)
+TWO_WORKERS = WorkerSettings(workers=2, time_limit=60.0, memory_limit=2**32)
 # Of each good file the clips of 5 frames at 8 per second.
 GOOD = {
     "h264.mp4": 4,
@@ -21,6 +21,8 @@ GOOD = {
     "uneven.mkv": 4,
     "rotated.mov": 4,
     "sound.mp4": 4,
+    "reordered.avi": 4,
+    "xvid.avi": 4,
     "cut.mp4": 2,
     "still.png": 1,
     "photo.jpg": 1,
@@ -28,9 +30,9 @@ GOOD = {
 }
 BAD = {
     "empty.mp4": "is empty (0 bytes)",
-    "text.mp4": "cannot be decoded (",
-    "truncated.mp4": "cannot be decoded (",
-    "truncated_late.mp4": "is",
+    "text.mp4": "cannot be decoded (Invalid data found when processing input)",
+    "truncated.mp4": "cannot be decoded (Invalid data found when processing input)",
+    "truncated_late.mp4": "is damaged or cut off: a part of a frame is absent",
     "truncated.gif": "is cut off: it has no end",
     "truncated.png": "cannot be decoded (",
     "one_frame.mp4": "is too short: found 1 frame at 8 frames per second, expected 5",
@@ -61,6 +63,8 @@ def make_folder(folder: pathlib.Path, turn: int = 0) -> pathlib.Path:
     make_video(folder / "upright.mp4", filters=hue(90))
     ffmpeg("-display_rotation", 90, "-i", folder / "upright.mp4", "-c", "copy", folder / "rotated.mov")
     (folder / "upright.mp4").unlink()
+    make_video(folder / "reordered.avi", rate=24, filters=hue(20), coded=(*H264, "-bf", "3", "-b_strategy", "0"))
+    make_video(folder / "xvid.avi", rate=24, filters=hue(50), coded=("-c:v", "mpeg4", "-bf", "2", "-q:v", "3"))
     sound = ("-f", "lavfi", "-i", "sine=duration=4")
     ffmpeg("-i", folder / "h264.mp4", *sound, "-c:v", "copy", "-c:a", "aac", folder / "sound.mp4")
     ffmpeg(*sound, "-c:a", "aac", folder / "sound_alone.mp4")

@@ -1,5 +1,6 @@
 """Small videos and pictures of every kind, made by ffmpeg and Pillow."""
 
+import math
 import pathlib
 import subprocess
 from collections.abc import Sequence
@@ -34,6 +35,23 @@ def make_video(
     return path
 
 
+def make_numbered(
+    path: pathlib.Path, *, rate: float, seconds: float, coded: Sequence[str] = H264, filters: str = "null"
+) -> pathlib.Path:
+    """A video of 64 x 64 pixels whose frames tell their number: sixteenths in the left half, the rest in the right."""
+    digits = "geq=lum='16+12*mod(floor(if(lt(X,32),N,N/16)),16)':cb=128:cr=128"
+    return make_video(
+        path, "color", size="64x64", rate=rate, seconds=seconds, coded=coded, filters=f"{digits},{filters}"
+    )
+
+
+def numbers_of(frames: np.ndarray) -> list[int]:
+    """Of the frames of a numbered video, 32 x 32 pixels each."""
+    levels = np.stack([frames[:, 8:24, at : at + 8].mean((1, 2, 3)) for at in (4, 20)], 1) * 219 / 255 / 12
+    assert np.abs(levels - levels.round()).max() < 0.3
+    return (levels.round() @ [1, 16]).astype(int).tolist()
+
+
 def make_scenes(path: pathlib.Path, scenes: Sequence[np.ndarray], frames: int, rate: int = 8) -> pathlib.Path:
     """A video of still scenes, each for so many frames; a grain of noise moves, as nothing filmed is still."""
     rng = np.random.default_rng(0)
@@ -57,6 +75,11 @@ def cut_off(path: pathlib.Path, share: float) -> None:
     """Leaves the first share of a file."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """In dB, of pixels up to 255."""
+    return 10 * math.log10(255**2 / max(np.square(first.astype(float) - second).mean(), 1e-9))
 
 
 def decode(path: pathlib.Path, filters: str, width: int, height: int) -> np.ndarray:

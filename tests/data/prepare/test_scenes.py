@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from phenaki_jax.data.prepare.scenes import clip_starts, difference, scene_starts, thumbnail
+from phenaki_jax.data.prepare.scenes import Change, clip_starts, difference, scene_starts, thumbnail
 
 
 def test_differences_are_shares_of_black_to_white() -> None:
@@ -30,8 +30,17 @@ def test_differences_are_shares_of_black_to_white() -> None:
 def test_a_scene_begins_where_a_frame_differs_far_more_than_those_around_it(
     differences: list[float], starts: list[int]
 ) -> None:
-    assert scene_starts(differences, 0.1) == starts
-    assert scene_starts(differences, 0.0) == [0]
+    changes = [Change(frame, each) for frame, each in enumerate(differences) if frame]
+    assert scene_starts(changes, 0.1, reach=5) == starts
+    assert scene_starts(changes, 0.0, reach=5) == [0]
+
+
+def test_pictures_that_stand_for_some_frames_are_compared_with_the_pictures_around_them() -> None:
+    """Each of four frames: something moves, and there is one cut."""
+    changes = [Change(4 * index, 0.4 if index == 5 else 0.12) for index in range(1, 10)]
+    assert scene_starts(changes, 0.1, reach=5) == [0, 20]
+    # What stands as long as a clip is a slide.
+    assert scene_starts(changes, 0.1, reach=4) == list(range(0, 40, 4))
 
 
 def test_clips_lie_within_a_scene() -> None:

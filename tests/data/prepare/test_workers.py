@@ -40,7 +40,7 @@ def endless(tmp_path: pathlib.Path) -> Place:
 
 
 def test_a_source_that_hangs_is_given_up(tmp_path: pathlib.Path, images: list[Place], endless: Place) -> None:
-    how = WorkerSettings(workers=2, threads=1, time_limit=1.0, memory_limit=2**32)
+    how = WorkerSettings(workers=2, time_limit=1.0, memory_limit=2**32)
     first, hung, *others = outcomes([images[0], endless, *images[1:]], how, tmp_path)
     assert (hung.clips, hung.reason) == (None, "hung: no new frame came for 1 s")
     for each in (first, *others):
@@ -49,7 +49,7 @@ def test_a_source_that_hangs_is_given_up(tmp_path: pathlib.Path, images: list[Pl
 
 
 def test_a_source_that_ends_its_process_is_told(tmp_path: pathlib.Path, images: list[Place], endless: Place) -> None:
-    how = WorkerSettings(workers=1, threads=1, time_limit=60.0, memory_limit=2**32)
+    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=2**32)
     with contextlib.closing(Workers(SETTINGS, how, tmp_path)) as workers:
         process = workers._workers[0]._process
         found = workers.in_order(iter([Task(0, endless, 0.0, -1.0), Task(1, images[0], 0.0, -1.0)]))
@@ -69,7 +69,7 @@ def test_a_source_that_ends_its_process_is_told(tmp_path: pathlib.Path, images: 
 @pytest.mark.slow
 def test_a_source_that_takes_too_much_memory_is_told(tmp_path: pathlib.Path, images: list[Place]) -> None:
     Image.new("RGB", (9000, 9000)).save(tmp_path / "huge.png", compress_level=1)
-    how = WorkerSettings(workers=1, threads=1, time_limit=60.0, memory_limit=300 * 2**20)
+    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=300 * 2**20)
     huge, good = outcomes([Place.whole(tmp_path / "huge.png"), images[0]], how, tmp_path)
     assert huge.clips is None
     assert "memory" in huge.reason
@@ -77,6 +77,6 @@ def test_a_source_that_takes_too_much_memory_is_told(tmp_path: pathlib.Path, ima
 
 
 def test_frames_that_cannot_be_written_end_the_work(tmp_path: pathlib.Path, images: list[Place]) -> None:
-    how = WorkerSettings(workers=1, threads=1, time_limit=60.0, memory_limit=2**32)
+    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=2**32)
     with pytest.raises(ValueError, match=r"cannot be written .*: free some space; the same command goes on"):
         outcomes(images, how, tmp_path / "gone")
