@@ -17,7 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from phenaki_jax.data.prepare.pictures import centre_square, fit_picture, fitted_size, opaque
 from phenaki_jax.data.prepare.sources import IMAGE_SUFFIXES, Place
@@ -142,6 +142,9 @@ def told_damaged() -> Iterator[None]:
         yield
     except (UserError, MemoryError):
         raise
+    except UnidentifiedImageError as error:
+        # Which names the file in its own way.
+        raise UserError("cannot be decoded (it begins as no kind of image does)") from error
     except _DAMAGED as error:
         raise UserError(f"cannot be decoded ({reason_of(error)})") from error
 
