@@ -176,8 +176,7 @@ class Journal:
             if not rows:
                 return
             for digest, start, number, key, end, place, split, result in rows:
-                captions, notes = self._texts(number), self._texts(number, notes=True)
-                each = Source(key, Place(*json.loads(place)), start, end, captions, notes, split)
+                each = Source(key, Place(*json.loads(place)), start, end, *self._texts(number), split)
                 yield Listed(number, _share(digest), each, json.loads(result) if result else None)
             last = rows[-1][:3]
 
@@ -192,13 +191,14 @@ class Journal:
         with self._told():
             return self._database.execute("SELECT 1 FROM sources WHERE split != '' LIMIT 1").fetchone() is not None
 
-    def _texts(self, number: int, *, notes: bool = False) -> tuple[str, ...]:
-        """The captions or the notes of a source, in the order of finding."""
+    def _texts(self, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The captions and the notes of a source, in the order of finding."""
         with self._told():
             rows = self._database.execute(
-                "SELECT text FROM texts WHERE number = ? AND is_note = ? ORDER BY position", (number, int(notes))
+                "SELECT is_note, text FROM texts WHERE number = ? ORDER BY position", (number,)
             ).fetchall()
-        return tuple(text for (text,) in rows)
+        captions, notes = (tuple(text for is_note, text in rows if is_note == kind) for kind in (0, 1))
+        return captions, notes
 
     def write_result(self, number: int, result: dict[str, Any]) -> None:
         """Writes what became of a source."""
@@ -210,7 +210,10 @@ class Journal:
             found = self._database.execute(
                 "SELECT key, digests.split, number FROM digests JOIN sources USING (number) WHERE digest = ?", (digest,)
             ).fetchone()
-        return First(*found[:2], self._texts(found[2])) if found else None
+        if not found:
+            return None
+        key, split, number = found
+        return First(key, split, self._texts(number)[0])
 
     def write_first(self, digest: str, number: int, split: str) -> None:
         """Says which source had these bytes first, unless that is known."""
