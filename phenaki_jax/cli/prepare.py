@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="INPUT",
         help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl "
-        "with columns file and caption, or a .tar of webdataset",
+        "with columns file, caption and perhaps split, or a .tar of webdataset",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of datasets, DATA_DIR of a training")
     defaults = _defaults()
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("quality", int, "N", "of JPEG, 1 to 100"),
         ("caption_length", int, "N", "characters at most; longer captions are cut at a word"),
         ("on_missing_caption", str, "skip|empty", "set files without caption aside, or give them an empty one"),
-        ("test_share", float, "X", "share of the sources for tests"),
+        ("test_share", float, "X", "share of the sources for tests, where no table tells their split"),
     ):
         parser.add_argument(
             f"--{name}", type=kind, default=defaults[name], metavar=metavar, help=f"{text} ({defaults[name]})"
