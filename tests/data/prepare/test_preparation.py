@@ -29,7 +29,7 @@ from phenaki_jax.errors import UserError
 from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS, make_folder
 from tests.data.prepare.files import make_image, make_video
 
-ONE_WORKER = TWO_WORKERS._replace(workers=1, threads=1)
+ONE_WORKER = TWO_WORKERS._replace(workers=1)
 
 
 def read(folder: pathlib.Path) -> dict[str, list[dict]]:
