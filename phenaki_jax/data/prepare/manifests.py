@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import os
-import reprlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ _TIME_COLUMNS = ("start", "end")
 COLUMNS = (*_FILE_COLUMNS, *_CAPTION_COLUMNS, *_TIME_COLUMNS, "split")
 # A quote that nobody closed would take all rows after it along.
 _MOST_LINES_OF_A_ROW = 64
+_LONGEST_QUOTED = 200
 
 Row = Mapping[str, Any]
 
@@ -95,7 +95,7 @@ def _source(folder: Path, row: Row, notes: tuple[str, ...], settings: PrepareSet
     """Of a row, its key as the row names it."""
     named = [row[name] for name in _FILE_COLUMNS if row.get(name)]
     if len(named) != 1 or not isinstance(named[0], str):
-        raise UserError(f"found {len(named)} files ({', '.join(map(repr, named))}), expected the name of one")
+        raise UserError(f"found {len(named)} files ({', '.join(map(_quoted, named))}), expected the name of one")
     file = folder / named[0]
     check_suffix(named[0])
     _check_file(file, named[0])
@@ -114,7 +114,7 @@ def _check_file(file: Path, named: str) -> None:
     except (OSError, ValueError) as error:
         # Of a name that no file can have.
         reason = f" ({reason_of(error)})"
-    raise UserError(f"found no file {reprlib.repr(named)}{reason}, expected it beside the table or at its full path")
+    raise UserError(f"found no file {_quoted(named)}{reason}, expected it beside the table or at its full path")
 
 
 def _seconds(row: Row, name: str, absent: float) -> float:
@@ -126,7 +126,7 @@ def _seconds(row: Row, name: str, absent: float) -> float:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise UserError(f"found {name} {reprlib.repr(value)}, expected seconds")
+        raise UserError(f"found {name} {_quoted(value)}, expected seconds")
     return seconds
 
 
@@ -135,8 +135,13 @@ def _split(row: Row) -> str:
     if value is None or value == "":
         return ""
     if value not in SPLITS:
-        raise UserError(f"found split {reprlib.repr(value)}, expected {' or '.join(SPLITS)}, or nothing")
+        raise UserError(f"found split {_quoted(value)}, expected {' or '.join(SPLITS)}, or nothing")
     return str(value)
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_QUOTED else f"{text[: _LONGEST_QUOTED // 2]}...{text[-_LONGEST_QUOTED // 2 :]}"
 
 
 def _captions(row: Row) -> list[str]:
@@ -174,7 +179,6 @@ def _csv_rows(path: Path, settings: PrepareSettings) -> Iterator[_Numbered]:
     columns: list[str] = []
     for line, data in (records := _CsvRecords(_lines(path))):
         try:
-            # What is longer is no caption.
             text, note = decode_text(data)
             values = _csv_values(text, records.delimiter)
         except (UserError, csv.Error) as error:
@@ -201,6 +205,7 @@ def _csv_values(text: str, delimiter: str) -> list[str]:
     """
     if text.count('"') % 2:
         raise csv.Error("a quote is not closed")
+    # What is longer than this reads is no caption.
     rows = list(csv.reader([text.replace("\0", "")], delimiter=delimiter, strict=True))
     if len(rows) != 1:
         raise csv.Error(f"found {len(rows)} rows in one")
