@@ -217,7 +217,9 @@ def test_where_all_is_told_to_be_for_tests_it_stays_so(tmp_path: pathlib.Path) -
 def test_what_cannot_be_listed_is_no_fault_of_the_dataset(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find_nothing(*_: object) -> Iterator[Source]:
+    def find_nothing(_: object, __: object, out: pathlib.Path) -> Iterator[Source]:
+        # Where datasets are made there is nothing to be found.
+        assert out == tmp_path / "data"
         raise OSError(errno.EIO, "Input/output error")
         yield
 
