@@ -156,7 +156,7 @@ def _list(
 
 
 def _absolute(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
-    return [str(Path(each).absolute()) for each in inputs]
+    return [os.path.abspath(each) for each in inputs]
 
 
 def _check_listed(journal: Journal, inputs: Sequence[str | os.PathLike[str]]) -> None:

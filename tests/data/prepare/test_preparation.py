@@ -179,8 +179,9 @@ def test_what_was_interrupted_goes_on_from_another_working_directory(
             prepare(["images"], "data", SETTINGS, ONE_WORKER)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    done = prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER)
+    done = prepare(["../images"], "../data", SETTINGS, ONE_WORKER)
     assert report(done.folder) == {}
+    assert prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER).was_there
     sources = [each["source"].decode() for split in read(done.folder).values() for each in split]
     assert sorted(sources) == [f"{index}.png" for index in range(6)]
 
