@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from phenaki_jax.data.feed import Feed, make_feed
+from phenaki_jax.data.prepare.manifests import read_manifest
+from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
 from phenaki_jax.inference.video_reader import open_video
 from phenaki_jax.training import loop, train
@@ -162,3 +164,18 @@ def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
         subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True)
     with open_video(tmp_path / "mine.mp4") as video:
         assert len(list(video.frames)) == 7
+
+
+def test_the_table_of_a_published_dataset_keeps_its_splits(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train/arm_wrestling/a.mp4", "val/zumba/b.mp4", "test/c.mp4"):
+        (tmp_path / "kinetics600" / name).parent.mkdir(parents=True)
+        (tmp_path / "kinetics600" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    exec(_code_that_begins_with("import csv, pathlib"))
+    found = read_manifest(tmp_path / "kinetics600.csv", PrepareSettings())
+    assert [(each.key, each.captions, each.split) for each in found] == [
+        ("kinetics600/train/arm_wrestling/a.mp4", ("arm wrestling",), "train"),
+        ("kinetics600/val/zumba/b.mp4", ("zumba",), "test"),
+    ]

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phenaki_jax.files import check_folder
+
+if TYPE_CHECKING:
+    from phenaki_jax.data.prepare.preparation import Prepared
+
+# In GiB; beyond what machines have.
+_MOST_MEMORY = 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="INPUT",
         help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl "
-        "with columns file and caption, or a .tar of webdataset",
+        "with columns file, caption and perhaps split, or a .tar of webdataset",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of datasets, DATA_DIR of a training")
     defaults = _defaults()
@@ -46,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("quality", int, "N", "of JPEG, 1 to 100"),
         ("caption_length", int, "N", "characters at most; longer captions are cut at a word"),
         ("on_missing_caption", str, "skip|empty", "set files without caption aside, or give them an empty one"),
-        ("test_share", float, "X", "share of the sources for tests"),
+        ("test_share", float, "X", "share of the sources for tests, where no table tells their split"),
     ):
         parser.add_argument(
             f"--{name}", type=kind, default=defaults[name], metavar=metavar, help=f"{text} ({defaults[name]})"
@@ -83,11 +90,13 @@ def run(args: argparse.Namespace) -> int:
     check_folder(Path(args.out))
     names = [field.name for field in dataclasses.fields(PrepareSettings)]
     given = {name: value for name, value in vars(args).items() if name in names}
+    if args.shard_mb < 1:
+        raise UserError(f"found shard_mb {args.shard_mb}, expected at least 1, such as 128")
     settings = PrepareSettings(**given, ignored_columns=tuple(args.ignore_columns), shard_bytes=args.shard_mb * 2**20)
-    if args.workers < 0 or args.time_limit <= 0 or args.memory_limit <= 0:
+    if args.workers < 0 or not 0 < args.time_limit < math.inf or not 0 < args.memory_limit <= _MOST_MEMORY:
         raise UserError(
             f"found workers {args.workers}, time_limit {args.time_limit:g} and memory_limit {args.memory_limit:g}, "
-            "expected none below 0, and limits above it"
+            f"expected none below 0, limits above it, and at most {_MOST_MEMORY} GiB"
         )
     # After what takes no time to check.
     from phenaki_jax.data.prepare.preparation import prepare
@@ -99,10 +108,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"folder": str(done.folder), "was_there": done.was_there, **done.statistics}))
         return 0
-    splits = ", ".join(
-        f"{split['examples']} {name} of {split['sources']} sources" for name, split in done.statistics["splits"].items()
-    )
-    aside = done.statistics["set_aside"]
-    told = f"; {aside} set aside, see {done.folder / 'report.txt'}" if aside else ""
-    print(f"{done.folder}{' was there' if done.was_there else ''}: {splits}{told}")
+    print(f"{done.folder}{' was there' if done.was_there else ''}: {_in_words(done)}")
     return 0
+
+
+def _in_words(done: Prepared) -> str:
+    splits = done.statistics["splits"]
+    told = [", ".join(f"{split['examples']} {name} of {split['sources']} sources" for name, split in splits.items())]
+    if aside := done.statistics["set_aside"]:
+        told.append(f"{aside} set aside, see {done.folder / 'report.txt'}")
+    if not any(name.startswith("test") for name in splits):
+        told.append(
+            "nothing is for tests, which a training evaluates on: prepare more files, or with a --test_share above 0, "
+            "or name another dataset as its EVAL_MIXTURE"
+        )
+    if not any(name.startswith("train") for name in splits):
+        told.append("nothing is for training: it can be an EVAL_MIXTURE, and be evaluated on")
+    return "; ".join(told)

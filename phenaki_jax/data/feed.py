@@ -256,7 +256,11 @@ def make_feed(
     if converter not in CONVERTERS:
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(CONVERTERS)}")
     if split not in provider.splits:
-        raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}")
+        raise UserError(
+            f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}, of {provider.name}: name "
+            "another mixture (for tests EVAL_MIXTURE), or make one with it, as phenaki prepare does of two files and "
+            "more with a --test_share above 0"
+        )
     shares, writes = _shares_of_process(sharding, settings, order.shares if order else None)
     datasets = [_dataset(provider, settings, share, os.fspath(data_dir)) for share in shares]
     return MixtureFeed(datasets, settings, sharding, shares, writes=writes)

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from phenaki_jax.cli.main import main
+from phenaki_jax.data.prepare import preparation
 from tests.data.prepare.files import make_image, make_video
 
 
@@ -58,6 +59,11 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
         (["--size", "4"], "found size 4, expected 16 to 2048"),
         (["--on_missing_caption", "drop"], "found on_missing_caption 'drop', expected one of skip, empty"),
         (["--time_limit", "0"], "time_limit 0"),
+        (["--time_limit", "nan"], "time_limit nan"),
+        (["--memory_limit", "inf"], "memory_limit inf"),
+        (["--memory_limit", "nan"], "memory_limit nan"),
+        (["--memory_limit", "1e300"], "memory_limit 1e+300"),
+        (["--shard_mb", "0"], "found shard_mb 0, expected at least 1"),
         (["--fps", "0"], "found fps 0, expected"),
     ],
 )
@@ -66,6 +72,34 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
 ) -> None:
     assert message in told(capsys, tmp_path, "--out", tmp_path / "data", *arguments)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (["train", "test"], ""),
+        (
+            ["train"],
+            "; nothing is for tests, which a training evaluates on: prepare more files, or with a --test_share",
+        ),
+        (["test_images"], "; nothing is for training"),
+    ],
+)
+def test_a_split_that_is_absent_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    splits: list[str],
+    told: str,
+) -> None:
+    counts = {split: {"examples": 2, "sources": 1} for split in splits}
+    done = preparation.Prepared(tmp_path, False, {"splits": counts, "set_aside": 0})
+    monkeypatch.setattr(preparation, "prepare", lambda *_: done)
+    assert main(["prepare", "videos", "--out", str(tmp_path)]) == 0
+    shares = ", ".join(f"2 {split} of 1 sources" for split in splits)
+    line = capsys.readouterr().out
+    assert line.startswith(f"{tmp_path}: {shares}{told}")
+    assert told or line == f"{tmp_path}: {shares}\n"
 
 
 def test_a_folder_of_nothing_is_told(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,8 @@ TAR_SUFFIX = ".tar"
 _CAPTION_SUFFIXES = (".txt", ".json")
 _CAPTION_FIELDS = ("caption", "captions", "text")
 _LARGEST_CAPTION_FILE = 2**20
+_READ_BYTES = 2**20
+_TAKEN = "what stands before the damage is taken, and nothing behind it"
 
 
 def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Found:
@@ -27,13 +30,18 @@ def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Fou
     media: dict[str, list[tuple[str, Place]]] = {}
     texts: dict[str, list[str]] = {}
     notes: dict[str, list[str]] = {}
+    seen: set[str] = set()
     own = f"{prefix}{path.name}"
+    whole = os.path.abspath(path)
     try:
         for member, data in _members(path):
             name = PurePosixPath(member.name)
             key, suffix = str(name.with_suffix("")), name.suffix.lower()
-            if suffix in SUFFIXES:
-                place = Place(str(path), member.offset_data, member.size, suffix)
+            if suffix in SUFFIXES and str(name) in seen:
+                yield Problem(f"{own}/{name}", "is there again in the tar, of which the first of this name is taken")
+            elif suffix in SUFFIXES:
+                seen.add(str(name))
+                place = Place(whole, member.offset_data, member.size, suffix)
                 media.setdefault(key, []).append((f"{own}/{name}", place))
             elif suffix in _CAPTION_SUFFIXES:
                 try:
@@ -44,7 +52,7 @@ def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Fou
                 texts.setdefault(key, []).extend(said)
                 notes.setdefault(key, []).extend([note] if note else [])
     except (tarfile.TarError, OSError, EOFError) as error:
-        yield Problem(own, f"is damaged ({reason_of(error)}): what stands behind the damage is lost")
+        yield Problem(own, f"is damaged ({reason_of(error)}): {_TAKEN}")
     for key in sorted(media.keys() | texts.keys()):
         captions, lost = clean_captions(texts.get(key, []), settings.caption_length)
         for called, place in media.get(key, []):
@@ -61,10 +69,21 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             if not member.isfile():
                 continue
             if member.offset_data + member.size > size:
-                raise tarfile.ReadError(f"{member.name} is cut off")
+                raise tarfile.ReadError(f"{member.name!r} is cut off")
             is_text = PurePosixPath(member.name).suffix.lower() in _CAPTION_SUFFIXES
             file = archive.extractfile(member) if is_text else None
             yield member, file.read(_LARGEST_CAPTION_FILE) if file else b""
+        _check_end(path, archive.offset)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Refuses what `tarfile` takes for the end of a tar: a damaged header, or nothing."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"neither a file nor an end is at byte {offset}")
+        if any(more.strip(b"\0") for more in iter(lambda: file.read(_READ_BYTES), b"")):
+            raise tarfile.ReadError(f"its end is at byte {offset}, and more stands behind it")
 
 
 def _texts(suffix: str, data: bytes) -> tuple[list[str], str]:

@@ -10,7 +10,20 @@ from typing import NamedTuple
 
 from phenaki_jax.errors import UserError
 
-_TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
+_TAG_NAMES = (
+    "a abbr address article aside audio b bdi bdo big blockquote body br button caption center cite code col colgroup "
+    "dd del details dfn div dl dt em figcaption figure font footer form h[1-6] head header hr html i iframe img input "
+    "ins kbd label li link main map mark meta nav noscript ol option p pre q s samp script section select small source "
+    "span strike strong style sub summary sup svg table tbody td textarea tfoot th thead title tr tt u ul var video wbr"
+)
+# Nothing of it can match in two ways, so that what is no tag costs no more than its length.
+_TAG = re.compile(
+    rf"</?(?:{'|'.join(_TAG_NAMES.split())})"
+    r"""(?:\s++[\w:.-]++\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+'|[^\s"'<>=]++))*+\s*+/?>""",
+    re.IGNORECASE,
+)
+# Python refuses to read so many digits; a character has at most seven.
+_ENDLESS_ENTITY = re.compile(r"&#\d{8,}+;?")
 # Marks of no width that change nothing of what is read; joiners, which some scripts need, stay.
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -56,7 +69,7 @@ def clean_caption(text: str, most: int) -> CleanCaption:
     What is too long is cut where a word ends.
     """
     # Once more, as what was escaped may be tags again.
-    plain = _TAG.sub(" ", html.unescape(_TAG.sub(" ", text)))
+    plain = _without_tags(html.unescape(_ENDLESS_ENTITY.sub(" ", _without_tags(text))))
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFC", plain))
     plain = "".join(" " if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") else each for each in plain)
     plain = " ".join(plain.split())
@@ -65,6 +78,14 @@ def clean_caption(text: str, most: int) -> CleanCaption:
     # One more than fits: where a word ends right there, it stays whole.
     cut = plain[: most + 1].rpartition(" ")[0] or plain[:most]
     return CleanCaption(cut.rstrip(), f"caption of {len(plain)} characters cut to {len(cut.rstrip())}")
+
+
+def _without_tags(text: str) -> str:
+    kept, end = [], 0
+    while (start := text.find("<!--", end)) >= 0 and (closed := text.find("-->", start + 4)) >= 0:
+        kept.append(text[end:start])
+        end = closed + 3
+    return _TAG.sub(" ", " ".join([*kept, text[end:]]))
 
 
 def clean_captions(texts: list[str], most: int) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.sources import Place
 from phenaki_jax.errors import UserError, counted
 
-_DIGEST_BYTES = 2**20
+_READ_BYTES = 2**20
 
 
 class Task(NamedTuple):
@@ -114,7 +115,7 @@ def _cut_source(
         scenes = scene_starts(changes, settings.scene_threshold, settings.frames)
         starts = clip_starts(scenes, len(sizes), frames, settings.step, settings.clips_per_video)
         if not starts:
-            raise UserError(_too_short(task, len(sizes), scenes, settings))
+            raise UserError(_too_short(task, len(sizes), scenes, settings, is_image=opened.is_image))
         return Clips(
             opened.is_image,
             tuple(sizes),
@@ -124,7 +125,7 @@ def _cut_source(
             opened.height,
             opened.width,
             len(scenes),
-            _digest(task.place),
+            _digest(task.place, alive),
         )
 
 
@@ -134,7 +135,10 @@ def _told(shown: Iterator[Shown], alive: Callable[[], None]) -> Iterator[Shown]:
         yield each
 
 
-def _too_short(task: Task, found: int, scenes: list[int], settings: PrepareSettings) -> str:
+def _too_short(task: Task, found: int, scenes: list[int], settings: PrepareSettings, *, is_image: bool) -> str:
+    if not found and task.start > 0:
+        over = "is one picture" if is_image else "is over before"
+        return f"{over}: found nothing at {task.start:g} s, expected an earlier start of this part"
     longest = max(np.diff([*scenes, found]), default=0)
     where = (
         "in its longest scene" if len(scenes) > 1 else f"of {task.start:g} s to {task.end:g} s" if task.end > 0 else ""
@@ -145,11 +149,13 @@ def _too_short(task: Task, found: int, scenes: list[int], settings: PrepareSetti
     )
 
 
-def _digest(place: Place) -> str:
-    """Of the size, the beginning and the end, so that copies of a file are known without reading all of it."""
-    digest = hashlib.blake2b(str(place.size).encode(), digest_size=16)
+# The parts of a file come one after the other.
+@functools.lru_cache(maxsize=1)
+def _digest(place: Place, alive: Callable[[], None]) -> str:
+    """Of all bytes, by which copies of a file are known."""
+    digest = hashlib.blake2b(digest_size=16)
     with told_damaged(), place.open() as file:
-        digest.update(file.read(_DIGEST_BYTES))
-        file.seek(max(0, place.size - _DIGEST_BYTES))
-        digest.update(file.read())
+        while read := file.read(_READ_BYTES):
+            alive()
+            digest.update(read)
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from phenaki_jax.data.prepare.decoding import open_video
 from phenaki_jax.data.prepare.moments import Moments
@@ -110,6 +110,9 @@ def told_damaged() -> Iterator[None]:
         yield
     except (UserError, MemoryError):
         raise
+    except UnidentifiedImageError as error:
+        # Which names the file in its own way.
+        raise UserError("cannot be decoded (it begins as no kind of image does)") from error
     except _DAMAGED as error:
         raise UserError(f"cannot be decoded ({reason_of(error)})") from error
 

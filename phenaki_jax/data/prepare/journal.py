@@ -13,22 +13,21 @@ from typing import Any, NamedTuple
 from phenaki_jax.data.prepare.sources import Found, Place, Problem, Source
 from phenaki_jax.errors import UserError, reason_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _FETCHED_AT_ONCE = 1000
 _MAKE = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE problems (key TEXT, reason TEXT);
 CREATE TABLE sources (
-    number INTEGER PRIMARY KEY, hash BLOB, key TEXT, start REAL, end REAL, place TEXT, captions TEXT, notes TEXT,
-    result TEXT, UNIQUE (key, start, end)
+    number INTEGER PRIMARY KEY, hash BLOB, key TEXT, start REAL, end REAL, place TEXT, split TEXT, result TEXT,
+    UNIQUE (key, start, end)
 );
-CREATE TABLE digests (digest TEXT PRIMARY KEY, key TEXT, split TEXT) WITHOUT ROWID;
+CREATE TABLE texts (
+    position INTEGER PRIMARY KEY, number INTEGER, is_note INTEGER, text TEXT, UNIQUE (number, is_note, text)
+);
+CREATE TABLE digests (digest TEXT PRIMARY KEY, number INTEGER, split TEXT) WITHOUT ROWID;
 """
-_ADD = """
-INSERT INTO sources (hash, key, start, end, place, captions, notes) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET
-    captions = captions || char(10) || excluded.captions, notes = notes || char(10) || excluded.notes
-"""
+_ADD = "INSERT OR IGNORE INTO sources (hash, key, start, end, place, split) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class Listed(NamedTuple):
@@ -45,6 +44,20 @@ class Listed(NamedTuple):
     share: float
     source: Source
     result: dict[str, Any] | None
+
+
+class First(NamedTuple):
+    """The first source that had some bytes.
+
+    Attributes:
+      key: of it.
+      split: that it went to.
+      captions: of it.
+    """
+
+    key: str
+    split: str
+    captions: tuple[str, ...]
 
 
 class Journal:
@@ -112,15 +125,35 @@ class Journal:
     def add(self, found: Found) -> None:
         """Takes in all that was found; a source that is mentioned again adds its captions."""
         for each in found:
-            # A name on disk may be in no encoding.
-            each = each._replace(key=each.key.encode(errors="backslashreplace").decode())
+            # A name on disk, and what is said of it, may be in no encoding.
+            key = each.key.encode(errors="backslashreplace").decode()
             if isinstance(each, Problem):
-                self._database.execute("INSERT INTO problems VALUES (?, ?)", each)
-                continue
-            captions, notes = "\n".join(each.captions), "\n".join(each.notes)
-            row = (_hash(each.key), each.key, each.start, each.end, json.dumps(each.place), captions, notes)
-            self._database.execute(_ADD, row)
+                self._add_problem(key, each.reason.encode(errors="backslashreplace").decode())
+            else:
+                self._add_source(each._replace(key=key))
         self._database.execute("CREATE INDEX by_hash ON sources (hash, start, number)")
+
+    def _add_problem(self, key: str, reason: str) -> None:
+        self._database.execute("INSERT INTO problems VALUES (?, ?)", (key, reason))
+
+    def _add_source(self, source: Source) -> None:
+        row = (_hash(source.key), source.key, source.start, source.end, json.dumps(source.place), source.split)
+        added = self._database.execute(_ADD, row)
+        number = added.lastrowid if added.rowcount else self._mentioned_before(source)
+        texts = [*((number, 0, text) for text in source.captions), *((number, 1, text) for text in source.notes)]
+        self._database.executemany("INSERT OR IGNORE INTO texts (number, is_note, text) VALUES (?, ?, ?)", texts)
+
+    def _mentioned_before(self, source: Source) -> int:
+        number: int
+        number, split = self._database.execute(
+            "SELECT number, split FROM sources WHERE (key, start, end) = (?, ?, ?)",
+            (source.key, source.start, source.end),
+        ).fetchone()
+        if source.split and not split:
+            self._database.execute("UPDATE sources SET split = ? WHERE number = ?", (source.split, number))
+        elif source.split not in ("", split):
+            self._add_problem(source.key, f"is said to be of split {source.split} too: it goes to {split}")
+        return number
 
     def count(self, *, done: bool = False) -> int:
         """How many sources there are, or were done."""
@@ -136,36 +169,55 @@ class Journal:
         while True:
             with self._told():
                 rows = self._database.execute(
-                    "SELECT hash, start, number, key, end, place, captions, notes, result FROM sources "
+                    "SELECT hash, start, number, key, end, place, split, result FROM sources "
                     f"WHERE (hash, start, number) > (?, ?, ?){condition} ORDER BY hash, start, number LIMIT ?",
                     (*last, _FETCHED_AT_ONCE),
                 ).fetchall()
             if not rows:
                 return
-            for digest, start, number, key, end, place, captions, notes, result in rows:
-                each = Source(key, Place(*json.loads(place)), start, end, _lines(captions), _lines(notes))
+            for digest, start, number, key, end, place, split, result in rows:
+                each = Source(key, Place(*json.loads(place)), start, end, *self._texts(number), split)
                 yield Listed(number, _share(digest), each, json.loads(result) if result else None)
             last = rows[-1][:3]
 
     def problems(self) -> Iterator[Problem]:
         """What was found and is no source, in the order of finding."""
         with self._told():
-            rows = self._database.execute("SELECT key, reason FROM problems ORDER BY rowid").fetchall()
-        return (Problem(*row) for row in rows)
+            for row in self._database.execute("SELECT key, reason FROM problems ORDER BY rowid"):
+                yield Problem(*row)
+
+    def has_told_split(self) -> bool:
+        """Whether it was said of any source which split it is for."""
+        with self._told():
+            return self._database.execute("SELECT 1 FROM sources WHERE split != '' LIMIT 1").fetchone() is not None
+
+    def _texts(self, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The captions and the notes of a source, in the order of finding."""
+        with self._told():
+            rows = self._database.execute(
+                "SELECT is_note, text FROM texts WHERE number = ? ORDER BY position", (number,)
+            ).fetchall()
+        captions, notes = (tuple(text for is_note, text in rows if is_note == kind) for kind in (0, 1))
+        return captions, notes
 
     def write_result(self, number: int, result: dict[str, Any]) -> None:
         """Writes what became of a source."""
         self._database.execute("UPDATE sources SET result = ? WHERE number = ?", (json.dumps(result), number))
 
-    def first_of(self, digest: str) -> tuple[str, str] | None:
-        """Key and split of the first source with these bytes; None where there was none."""
+    def first_of(self, digest: str) -> First | None:
+        """The first source with these bytes; None where there was none."""
         with self._told():
-            found = self._database.execute("SELECT key, split FROM digests WHERE digest = ?", (digest,)).fetchone()
-        return tuple(found) if found else None
+            found = self._database.execute(
+                "SELECT key, digests.split, number FROM digests JOIN sources USING (number) WHERE digest = ?", (digest,)
+            ).fetchone()
+        if not found:
+            return None
+        key, split, number = found
+        return First(key, split, self._texts(number)[0])
 
-    def write_first(self, digest: str, key: str, split: str) -> None:
+    def write_first(self, digest: str, number: int, split: str) -> None:
         """Says which source had these bytes first, unless that is known."""
-        self._database.execute("INSERT OR IGNORE INTO digests VALUES (?, ?, ?)", (digest, key, split))
+        self._database.execute("INSERT OR IGNORE INTO digests VALUES (?, ?, ?)", (digest, number, split))
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -178,7 +230,3 @@ def _hash(key: str) -> bytes:
 
 def _share(digest: bytes) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, text.split("\n"))))

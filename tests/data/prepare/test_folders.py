@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pathlib
 import tarfile
 
@@ -44,11 +45,13 @@ def test_captions_stand_beside_files_line_by_line(tmp_path: pathlib.Path) -> Non
         "in/lonely.txt": b"x",
         "bad.mov": b"",
         "bad.txt": b"\x81",
+        "D.MP4": b"",
+        "D.TXT": b"a dog",
     }
     found = found_in(write(tmp_path, files))
     assert found.pop("in/lonely.txt").startswith("has captions, and no video or image of its name")
     assert "neither UTF-8 nor cp1252" in found.pop("bad.mov")
-    assert found == {"a.mp4": ("one", "two"), "in/b.GIF": ("Fuß",), "c.png": ()}
+    assert found == {"a.mp4": ("one", "two"), "in/b.GIF": ("Fuß",), "c.png": (), "D.MP4": ("a dog",)}
 
 
 def test_tables_and_tars_in_folders_are_read_too(tmp_path: pathlib.Path) -> None:
@@ -58,11 +61,58 @@ def test_tables_and_tars_in_folders_are_read_too(tmp_path: pathlib.Path) -> None
     write_tar(tmp_path / "in" / "shard.tar", {"0.mp4": b"", "0.txt": b"a cow"})
     found = list(find_sources([tmp_path], PrepareSettings()))
     assert [(each.key, each.captions) for each in found] == [
-        ("b.mp4", ("a cat",)),
-        ("in/a.mp4", ()),
         ("in/a.mp4", ("a dog",)),
+        ("b.mp4", ("a cat",)),
         ("in/shard.tar/0.mp4", ("a cow",)),
     ]
+
+
+def test_of_a_file_that_a_table_names_in_parts_there_is_no_whole_without_captions(tmp_path: pathlib.Path) -> None:
+    files = {"in/metadata.csv": b"file,caption,start,end\n../a.mp4,one,0,1\n../a.mp4,two,1,2\nb.mp4,three,1,\n"}
+    write(tmp_path, files | {"a.mp4": b"", "in/b.mp4": b"", "in/b.txt": b"all", "c.mp4": b""})
+    found = [(each.key, each.start, each.end, each.captions) for each in find_sources([tmp_path], PrepareSettings())]
+    assert found == [
+        ("a.mp4", 0, 1, ("one",)),
+        ("a.mp4", 1, 2, ("two",)),
+        ("in/b.mp4", 1, -1, ("three",)),
+        ("c.mp4", 0, -1, ()),
+        ("in/b.mp4", 0, -1, ("all",)),
+    ]
+
+
+def test_what_prepare_wrote_is_passed_over(tmp_path: pathlib.Path) -> None:
+    written = {"old/x/1.0.0/prepare.json": b"{}", "old/x/1.0.0/contact_sheet.png": b"", "data/x/incomplete/a.png": b""}
+    write(tmp_path, written | {"a.png": b"", "old/b.png": b""})
+    found = find_sources([tmp_path], PrepareSettings(), tmp_path / "data")
+    assert [each.key for each in found] == ["a.png", "old/b.png"]
+    assert [each.key for each in find_sources([tmp_path / "data"], PrepareSettings(), tmp_path / "data")] == [
+        "x/incomplete/a.png"
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.mp4": b"", "secret/b.mp4": b"", "z/c.mp4": b""})
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if pathlib.Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert found_in(tmp_path) == {"secret": "cannot be listed (Permission denied)", "a.mp4": (), "z/c.mp4": ()}
+
+
+def test_sources_are_found_from_any_working_directory(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"in/a.mp4": b"", "in/metadata.csv": b"file\nb.mp4\n", "in/b.mp4": b""})
+    write_tar(tmp_path / "in" / "shard.tar", {"0.mp4": b""})
+    monkeypatch.chdir(tmp_path)
+    places = {each.key: each.place.path for each in find_sources(["in"], PrepareSettings())}
+    assert places == {
+        "a.mp4": str(tmp_path / "in/a.mp4"),
+        "b.mp4": str(tmp_path / "in/b.mp4"),
+        "shard.tar/0.mp4": str(tmp_path / "in/shard.tar"),
+    }
 
 
 def test_a_link_back_to_its_folder_is_followed_once(tmp_path: pathlib.Path) -> None:
@@ -98,7 +148,50 @@ def test_a_tar_that_is_cut_off_gives_what_stands_before(tmp_path: pathlib.Path) 
     path.write_bytes(path.read_bytes()[:4000])
     found = found_in(path)
     assert found["shard.tar/0.jpg"] == ("a cat",)
-    assert found["shard.tar"].startswith("is damaged (1.mp4 is cut off)")
+    assert found["shard.tar"].startswith("is damaged ('1.mp4' is cut off)")
+
+
+@pytest.mark.parametrize(
+    ("kept", "damage", "there", "reason"),
+    [
+        # A header of 512 bytes and 512 of the file for each member.
+        (None, (2048, 5), 2, "is damaged (neither a file nor an end is at byte 2048)"),
+        (2048, None, 2, "is damaged (neither a file nor an end is at byte 2048)"),
+        (2048 + 100, None, 2, "is damaged (neither a file nor an end is at byte 2048)"),
+        (None, (6000, 1), 5, "is damaged (its end is at byte 5120, and more stands behind it)"),
+    ],
+)
+def test_what_a_damaged_tar_loses_is_told(
+    tmp_path: pathlib.Path, kept: int | None, damage: tuple[int, int] | None, there: int, reason: str
+) -> None:
+    path = write_tar(tmp_path / "shard.tar", {f"{number}.jpg": b"12" for number in range(5)})
+    data = bytearray(path.read_bytes()[:kept])
+    if damage:
+        data[damage[0] : damage[0] + damage[1]] = b"x" * damage[1]
+    path.write_bytes(data)
+    found = found_in(path)
+    assert found.pop("shard.tar").startswith(reason)
+    assert list(found) == [f"shard.tar/{number}.jpg" for number in range(there)]
+
+
+def test_of_members_of_one_name_the_first_is_taken_and_the_other_told(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "shard.tar"
+    with tarfile.open(path, "w") as archive:
+        for data in (b"1", b"22"):
+            member = tarfile.TarInfo("0.jpg")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    problem, source = find_sources([path], PrepareSettings())
+    assert source.place.size == 1
+    assert (problem.key, problem.reason[:25]) == ("shard.tar/0.jpg", "is there again in the tar")
+
+
+def test_keys_of_several_inputs_name_each_once(tmp_path: pathlib.Path) -> None:
+    folders = [write(tmp_path / name, {"metadata.csv": b"file\n../c.mp4\n", "x.mp4": b""}) for name in ("a", "b")]
+    write(tmp_path, {"c.mp4": b"", "z.csv": b"file\na/../c.mp4\ngone.mp4\n"})
+    tar = write_tar(tmp_path / "z.tar", {"0.jpg": b""})
+    keys = [each.key for each in find_sources([*folders, tar, tmp_path / "z.csv"], PrepareSettings())]
+    assert keys == ["a/../c.mp4", "a/x.mp4", "b/../c.mp4", "b/x.mp4", "z.tar/0.jpg", "z.csv/c.mp4", "z.csv, line 3"]
 
 
 def test_several_inputs_are_told_apart_by_their_names(tmp_path: pathlib.Path) -> None:

@@ -26,6 +26,35 @@ def test_a_source_that_is_mentioned_again_adds_its_captions(journal: Journal) ->
     assert list(journal.problems()) == [Problem("c", "is bad")]
 
 
+def test_texts_in_no_encoding_are_kept_as_they_can_be(tmp_path: pathlib.Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    with journal.together():
+        journal.add(iter([Problem("\ud800.mp4", "found no file \udcff"), source("\udcfe", "one")]))
+    assert list(journal.problems()) == [Problem(r"\ud800.mp4", r"found no file \udcff")]
+    [found] = journal.sources()
+    assert (found.source.key, found.source.place.path) == (r"\udcfe", "\udcfe")
+
+
+def test_a_source_that_is_of_two_splits_is_told(tmp_path: pathlib.Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    mentions = [("a", ""), ("a", "test"), ("a", ""), ("a", "train"), ("b", ""), ("b", "")]
+    with journal.together():
+        journal.add(source(key)._replace(split=split) for key, split in mentions)
+    assert {each.source.key: each.source.split for each in journal.sources()} == {"a": "test", "b": ""}
+    assert list(journal.problems()) == [Problem("a", "is said to be of split train too: it goes to test")]
+    assert journal.has_told_split()
+
+
+@pytest.mark.slow
+def test_a_source_may_have_very_many_mentions(tmp_path: pathlib.Path) -> None:
+    # Which takes minutes where all its texts are written anew with each.
+    journal = Journal(tmp_path / "journal.sqlite")
+    with journal.together():
+        journal.add(source("a", f"caption {number} " + "x" * 400) for number in range(40_000))
+    [found] = journal.sources()
+    assert [int(caption.split()[1]) for caption in found.source.captions] == list(range(40_000))
+
+
 def test_the_order_is_that_of_hashes_whatever_came_first(tmp_path: pathlib.Path) -> None:
     keys = [f"{index}.mp4" for index in range(2500)]
     orders = []

@@ -48,7 +48,7 @@ def test_several_captions_are_a_list_in_json(folder: pathlib.Path) -> None:
     ("row", "reason"),
     [
         ("a.mp4", "found 1 values, expected 2"),
-        ("gone.mp4,x", "found no file gone.mp4"),
+        ("gone.mp4,x", "found no file 'gone.mp4'"),
         (",x", "found 0 files"),
         ("notes.txt,x", "suffix '.txt' is none of"),
         ('"a.mp4,x', "a quote is not closed"),
@@ -66,10 +66,64 @@ def test_a_bad_row_of_csv_is_told_with_its_line_and_nothing_else_is_lost(
     assert len(found) == 101
 
 
+@pytest.mark.parametrize("rows", [['"a.mp4,broken', 'b"webm,broken'], ['a.mp4,"broken', 'b.webm,"broken'], ['"', 'x"']])
+def test_two_bad_rows_with_odd_quotes_lose_none_between(folder: pathlib.Path, rows: list[str]) -> None:
+    good = [f"a.mp4,{number}" for number in range(20)]
+    found = read(folder / "table.csv", "\n".join(["file,caption", *good, rows[0], *good, rows[1], *good]))
+    assert [each.key for each in found if isinstance(each, Problem)] == ["table.csv, line 22", "table.csv, line 43"]
+    assert len(found) == 62
+
+
+def test_a_caption_goes_over_several_lines(folder: pathlib.Path) -> None:
+    found = read(folder / "table.csv", 'file,caption\na.mp4,"a\n\n""red""\ncat"\nb.webm,a dog\n')
+    assert in_short(found) == [("a.mp4", ('a "red" cat',)), ("b.webm", ("a dog",))]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "\\ud800.mp4", "a\\u0000b.mp4"])
+def test_a_name_that_no_file_can_have_is_one_bad_row(folder: pathlib.Path, name: str) -> None:
+    bad, good = read(folder / "table.jsonl", f'{{"file": "{name}"}}\n{{"file": "a.mp4"}}')
+    assert bad.reason.startswith("found no file '")
+    assert len(bad.reason) < 320
+    assert good.key == "a.mp4"
+
+
+def test_a_table_in_utf16_is_read(folder: pathlib.Path) -> None:
+    assert in_short(read(folder / "table.csv", "file,caption\na.mp4,ein Fuß\nb.webm,x\n".encode("utf-16"))) == [
+        ("a.mp4", ("ein Fuß",)),
+        ("b.webm", ("x",)),
+    ]
+    assert in_short(read(folder / "table.jsonl", '{"file": "a.mp4", "caption": "ein Fuß"}\n'.encode("utf-16"))) == [
+        ("a.mp4", ("ein Fuß",))
+    ]
+
+
+@pytest.mark.parametrize("mark", ["\t", ";"])
+def test_what_spreadsheets_write_between_values_is_read(folder: pathlib.Path, mark: str) -> None:
+    found = read(folder / "table.csv", f'file{mark}caption\na.mp4{mark}"a dog{mark} running, fast"\n'.encode("utf-16"))
+    assert in_short(found) == [("a.mp4", (f"a dog{' ' if mark.isspace() else mark} running, fast".replace("  ", " "),))]
+
+
+def test_a_column_that_is_there_twice_is_refused(folder: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"found column 'caption' 2 times, expected it once"):
+        read(folder / "table.csv", "file,caption,caption\na.mp4,a dog,a hound\n")
+
+
+def test_a_row_tells_its_split(folder: pathlib.Path) -> None:
+    found = read(folder / "table.csv", "file,split\na.mp4,test\nb.webm,train\nc.png,\na.mp4,validation\n")
+    assert [each.split for each in found[:3]] == ["test", "train", ""]
+    assert found[3].reason == "found split 'validation', expected train or test, or nothing"
+    found = read(folder / "table.csv", "file,split\na.mp4,validation\n", ignored_columns=("split",))
+    assert found[0].split == ""
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         ('{"file": "a.mp4"', "cannot be read"),
+        ('{"caption": "of nothing"}', "found 0 files"),
+        ('{"file": "a.mp4", "start": true}', "found start True, expected seconds"),
+        (f'{{"file": "a.mp4", "start": {"9" * 400}}}', "found start 999999"),
+        (f'{{"file": "a.mp4", "start": {"9" * 5000}}}', "cannot be read"),
         ('["a.mp4"]', "found a list, expected an object"),
         ('{"file": "a.mp4", "start": 3, "end": 2}', "found start 3 and end 2"),
         ('{"file": "a.mp4", "start": "soon"}', "found start 'soon', expected seconds"),
@@ -85,6 +139,10 @@ def test_a_bad_row_of_jsonl_is_told_with_its_line(folder: pathlib.Path, row: str
     assert first == last
     assert bad.key == "table.jsonl, line 2"
     assert reason in bad.reason
+    if "unknown column" not in reason:
+        # Which is no worse in the first row.
+        bad, _ = read(folder / "table.jsonl", "\n".join([row, good]))
+        assert bad.key == "table.jsonl, line 1"
 
 
 def test_a_table_with_unknown_columns_is_refused_unless_they_are_ignored(folder: pathlib.Path) -> None:

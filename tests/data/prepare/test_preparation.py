@@ -1,26 +1,36 @@
 """A folder of files of every kind becomes a dataset: all that is good once, and a reason for each that is not."""
 
 import collections
+import errno
+import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from phenaki_jax.data.clips import count_clips
+from phenaki_jax.data.prepare import preparation, writing
 from phenaki_jax.data.prepare.metadata import PreparedDataset
 from phenaki_jax.data.prepare.preparation import Prepared, prepare
+from phenaki_jax.data.prepare.records import encode_example
 from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.prepare.sources import Source
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError
 from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS, make_folder
 from tests.data.prepare.files import make_image, make_video
+
+ONE_WORKER = TWO_WORKERS._replace(workers=1)
 
 
 def read(folder: pathlib.Path) -> dict[str, list[dict]]:
@@ -65,6 +75,11 @@ def test_every_bad_file_is_named_with_its_reason(prepared: Prepared) -> None:
     assert set(found) == set(BAD)
     for name, reason in BAD.items():
         assert found[name].startswith(reason), (name, found[name])
+    [(name, copy)] = [(name, reason) for name, reason in found.items() if reason.startswith("is the same as")]
+    assert name == "copy.mp4"
+    assert re.fullmatch(
+        r"is the same as '(h264|copy).mp4', and its own captions are lost: 'a caption of (copy|h264)'", copy
+    )
     assert prepared.statistics["set_aside"] == len(BAD)
     summary = (prepared.folder / "report.txt").read_text()
     assert summary.startswith(f"{len(BAD)} set aside")
@@ -124,6 +139,95 @@ def test_a_finished_dataset_is_left_alone(folder: pathlib.Path, prepared: Prepar
     other = PrepareSettings(size=64, frames=5)
     with pytest.raises(UserError, match=r"made with other settings \(size 32, now 64\)"):
         prepare([folder], prepared.folder.parents[1], other, TWO_WORKERS)
+    with pytest.raises(
+        UserError, match=rf"found inputs {folder.parent}, expected {folder}, of which .* another --name"
+    ):
+        prepare([folder.parent], prepared.folder.parents[1], SETTINGS, TWO_WORKERS)
+
+
+def test_a_finished_dataset_whose_settings_are_damaged_is_told(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    finished = tmp_path / "my_videos" / "1.0.0"
+    finished.mkdir(parents=True)
+    for text in ("", "[]", '{"size": '):
+        (finished / "prepare.json").write_text(text)
+        with pytest.raises(UserError, match=r"prepare.json cannot be read .* delete .* and prepare the dataset again"):
+            prepare([folder], tmp_path, SETTINGS, TWO_WORKERS)
+
+
+def make_images(folder: pathlib.Path, count: int) -> pathlib.Path:
+    folder.mkdir()
+    for index in range(count):
+        make_image(folder / f"{index}.png", seed=index)
+        (folder / f"{index}.txt").write_text(f"image {index}")
+    return folder
+
+
+def test_what_was_interrupted_goes_on_from_another_working_directory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "images", 6)
+    monkeypatch.chdir(tmp_path)
+    written = iter(range(2))
+
+    def encode(*arguments: object, **named: object) -> bytes:
+        if next(written, None) is None:
+            raise KeyboardInterrupt
+        return encode_example(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "encode_example", encode)
+        with pytest.raises(KeyboardInterrupt, match="interrupted; the same command goes on"):
+            prepare(["images"], "data", SETTINGS, ONE_WORKER)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = prepare(["../images"], "../data", SETTINGS, ONE_WORKER)
+    assert report(done.folder) == {}
+    assert prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER).was_there
+    sources = [each["source"].decode() for split in read(done.folder).values() for each in split]
+    assert sorted(sources) == [f"{index}.png" for index in range(6)]
+
+
+def test_splits_that_are_told_hold_and_all_that_is_done_is_counted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "images", 7)
+    splits = {"0.png": "test", "1.png": "test", "2.png": "test", "3.png": "test", "4.png": "train", "5.png": "train"}
+    rows = "".join(f"images/{name},{name},{split}\n" for name, split in splits.items())
+    (tmp_path / "table.csv").write_text(f"file,caption,split\n{rows}images/6.png,,test\n")
+    bars: list[tqdm] = []
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: object, **named: object) -> None:
+            super().__init__(*arguments, **{**named, "disable": False, "file": io.StringIO()})
+            bars.append(self)
+
+    monkeypatch.setattr(preparation, "tqdm", Bar)
+    monkeypatch.setattr(writing, "tqdm", Bar)
+    done = prepare([tmp_path / "table.csv"], tmp_path / "data", SETTINGS, ONE_WORKER)
+    found = {each["source"].decode(): split for split, examples in read(done.folder).items() for each in examples}
+    assert found == {f"images/{name}": f"{split}_images" for name, split in splits.items()}
+    assert [(bar.n, bar.total) for bar in bars] == [(7, None), (7, 7)]
+
+
+def test_where_all_is_told_to_be_for_tests_it_stays_so(tmp_path: pathlib.Path) -> None:
+    make_images(tmp_path / "images", 2)
+    (tmp_path / "table.jsonl").write_text('{"image": "images/0.png", "caption": "a", "split": "test"}\n')
+    done = prepare([tmp_path / "table.jsonl"], tmp_path / "data", SETTINGS, ONE_WORKER)
+    assert set(done.statistics["splits"]) == {"test_images"}
+
+
+def test_what_cannot_be_listed_is_no_fault_of_the_dataset(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_nothing(_: object, __: object, out: pathlib.Path) -> Iterator[Source]:
+        # Where datasets are made there is nothing to be found.
+        assert out == tmp_path / "data"
+        raise OSError(errno.EIO, "Input/output error")
+        yield
+
+    monkeypatch.setattr(preparation, "find_sources", find_nothing)
+    with pytest.raises(UserError, match=rf"^{tmp_path} cannot be read \(Input/output error\)"):
+        prepare([tmp_path], tmp_path / "data", SETTINGS, ONE_WORKER)
 
 
 def test_where_nothing_is_good_it_is_told_and_only_the_report_is_left(tmp_path: pathlib.Path) -> None:
@@ -243,4 +347,4 @@ def test_workers_and_kills_change_no_byte(
             kills += 1
     assert begin(many, tmp_path, 2).wait() == 0
     assert content(made) == content(whole)
-    assert sorted(os.listdir(tmp_path / "my_videos")) == [".lock", "1.0.0"]
+    assert sorted(os.listdir(tmp_path / "my_videos")) == [".lock", "1.0.0", "1.0.0.inputs.json"]
