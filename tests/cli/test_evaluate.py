@@ -56,6 +56,7 @@ def test_numbers_are_written_with_all_that_they_are_of(
     assert result.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_tokenizers_checkpoint_is_evaluated_by_its_reconstructions(
     tokenizer_workdir: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_tokenizers_checkpoint_is_evaluated_by_its_reconstructions(
     assert [number["metric"] for number in told["numbers"]] == ["psnr", "ssim", "frechet", "kernel", "obeyed"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_takes_the_place_of_another_is_the_one_that_is_evaluated(tmp_path: pathlib.Path) -> None:
     """Of a training that was begun again in its folder, and came to the same step."""
     config = tiny_config().tokenizer
