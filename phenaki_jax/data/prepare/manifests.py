@@ -57,8 +57,9 @@ def read_manifest(path: Path, settings: PrepareSettings, prefix: str = "", withi
         try:
             if row is None:
                 raise UserError(problem)
-            kept = {name: value for name, value in row.items() if name not in settings.ignored_columns}
-            source = _source(path.parent, kept, notes, settings)
+            if settings.ignored_columns:
+                row = {name: value for name, value in row.items() if name not in settings.ignored_columns}
+            source = _source(path.parent, row, notes, settings)
             # The same whichever way tables take to the file.
             yield source._replace(key=os.path.join(prefix, os.path.normpath(os.path.join(within, source.key))))
         except UserError as error:
@@ -236,7 +237,7 @@ class _CsvRecords:
                 continue
             if not self.columns:
                 self.delimiter = _delimiter(data)
-            yield line, self._gathered(data)
+            yield line, self._gathered(data) if data.count(b'"') % 2 else data
 
     def _next(self) -> tuple[int, bytes] | None:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)
