@@ -1,7 +1,7 @@
 """FID and FVD of two fixed sets, from files to numbers, against public implementations with the same random weights.
 
     make bench BENCH=set_oracles
-    make bench BENCH=set_oracles ARGS="--images 40 --videos 20"
+    make bench BENCH=set_oracles ARGS="--images 410 --videos 410"
 
 Theirs are called as their users call them: torch-fidelity and clean-fid with two folders of pictures, cd-fvd with two
 arrays of videos, each in its own precision. clean-fid is given pytorch-fid's network. Ours come from the files of
@@ -170,8 +170,8 @@ def _counted(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def main() -> int:
     """Prints a line of JSON; 1 where the aim is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=410, help="of each set (default: 410)")
-    parser.add_argument("--videos", type=int, default=410, help="of each set (default: 410)")
+    parser.add_argument("--images", type=int, default=24, help="of each set (default: 24)")
+    parser.add_argument("--videos", type=int, default=12, help="of each set (default: 12)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure_all(args.images, args.videos, Path(folder))
