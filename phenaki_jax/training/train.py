@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import tokenize
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_in
         gin.finalize()
     except UserError:
         raise
-    except (ValueError, SyntaxError, OSError, AttributeError, ImportError) as error:
+    except (ValueError, SyntaxError, tokenize.TokenError, OSError, AttributeError, ImportError) as error:
         message = " ".join(str(error).split()).rstrip(".;")
         raise UserError(f"gin configuration: {message}; {_advice(message)}") from error
 
@@ -148,7 +149,7 @@ def _macro_of(binding: str) -> Any:
 def _parse(binding: str) -> None:
     try:
         gin.parse_config(binding)
-    except SyntaxError as error:
+    except (SyntaxError, tokenize.TokenError) as error:
         raise UserError(
             f"gin configuration: found --gin.{binding}, expected a value of Python: put texts in quotes of their own, "
             "as in --gin.DATA_DIR=\"'folder'\""

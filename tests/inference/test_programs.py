@@ -206,6 +206,7 @@ def test_a_damaged_folder_is_refused_in_one_line(
         (lambda programs: programs.generate(["a circle that moves on and on"]), "expected 1 to 23"),
         (lambda programs: programs.encode(noise(1, 4, 32, 32, 3)), "encode: .*it takes"),
         (lambda programs: programs.generate(PROMPTS, windows=0), "found windows 0, expected at least 1"),
+        (lambda programs: programs.generate(PROMPTS, guidance=float("nan")), "found guidance nan, expected a finite"),
         (lambda programs: programs.generate(PROMPTS, seed=-1), "found seed -1, expected 0 to 4294967294"),
         (lambda programs: programs.generate(PROMPTS, seed=2**32 - 1), "found seed 4294967295, expected 0 to"),
         (lambda programs: programs.call("decode", {}), "decode: found , expected tokens"),

@@ -120,6 +120,7 @@ def test_every_setting_of_the_loss_can_be_set_by_its_name() -> None:
         ("loop.Shedule.steps=1", "loop.Shedule.*did you mean loop.Schedule?"),
         ("nothing.at_all=1", "nothing.at_all.*a run file knows the settings of modules that it imports"),
         ("STEPS=", "gin configuration"),
+        ("STEPS=[1", "gin configuration: found --gin.STEPS=.1, expected a value of Python"),
     ],
 )
 def test_an_unknown_name_is_refused_in_one_line(binding: str, told: str) -> None:

@@ -105,6 +105,8 @@ class Model:
             raise RefusedError(f"{self._folder}: found a tokenizer alone, expected a model with a transformer")
         if windows < 1:
             raise RefusedError(f"found windows {windows}, expected at least 1")
+        if guidance is not None and not 0 <= guidance < float("inf"):
+            raise RefusedError(f"found guidance {guidance}, expected a finite number of at least 0")
         if not 0 <= seed <= 2**32 - len(prompts):
             raise RefusedError(f"found seed {seed}, expected 0 to {2**32 - len(prompts)}")
         tokens, mask = self.text_tokens(prompts)
