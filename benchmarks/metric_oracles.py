@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from against.statistics import biased
 from against.torchvision_alone import import_torchvision
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -34,7 +35,7 @@ from phenaki_jax import __version__
 from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_of_moments
 from phenaki_jax.evaluation.inception_score import InceptionScore, inception_score
 from phenaki_jax.evaluation.kernel import kernel_distance, kernel_distance_of_subsets
-from phenaki_jax.evaluation.moments import Moments
+from phenaki_jax.evaluation.moments import statistics_of_parts
 from phenaki_jax.evaluation.quality import frames_psnr, frames_ssim
 from phenaki_jax.evaluation.testing import example_clips, example_features
 from phenaki_jax.layers.pixels import to_float
@@ -49,15 +50,7 @@ Sets = tuple[np.ndarray, np.ndarray]
 
 
 def _streamed(features: np.ndarray) -> FeatureStatistics:
-    add = jax.jit(Moments.add, donate_argnums=0)
-    moments = Moments.empty(features.shape[1])
-    for at in range(0, len(features), _BATCH):
-        batch = features[at : at + _BATCH]
-        valid = np.arange(_BATCH) < len(batch)
-        moments = add(
-            moments, np.concatenate([batch, np.zeros((_BATCH - len(batch), batch.shape[1]), np.float32)]), valid
-        )
-    return moments.compute()
+    return statistics_of_parts((features[at : at + _BATCH] for at in range(0, len(features), _BATCH)), _BATCH)
 
 
 def frechet_distances(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
@@ -82,15 +75,10 @@ def frechet_distances(first: np.ndarray, second: np.ndarray) -> dict[str, float]
     }
 
 
-def _biased(statistics: FeatureStatistics) -> FeatureStatistics:
-    share = (statistics.count - 1) / statistics.count
-    return FeatureStatistics(statistics.count, statistics.mean, statistics.covariance * share)
-
-
 def _frechet_errors(name: str, sets: Sets) -> Iterator[tuple[str, float]]:
     ours = [_streamed(rows) for rows in sets]
     for oracle, expected in frechet_distances(*sets).items():
-        statistics = [_biased(each) for each in ours] if oracle.endswith("biased") else ours
+        statistics = [biased(each) for each in ours] if oracle.endswith("biased") else ours
         found = frechet_of_moments(*statistics)
         print(f"{name} {oracle}: {found:.9g}, expected {expected:.9g}", file=sys.stderr)
         yield f"{name}.{oracle}", abs(found / expected - 1)

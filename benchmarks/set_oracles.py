@@ -12,23 +12,32 @@ sets are drifting waves of colour; those of the second are paler and grainy.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import numpy as np
 import torch
-from against.torch_features import as_file, import_torchvision, inception_file_tensors, pytorch_fid_inception
+from against.statistics import biased
+from against.torch_features import (
+    as_file,
+    import_torchvision,
+    inception_file_tensors,
+    pytorch_fid_inception,
+    with_counts,
+)
 from PIL import Image
+from tqdm import tqdm
 
 from phenaki_jax import __version__
-from phenaki_jax.evaluation.frechet import frechet_of_moments
-from phenaki_jax.evaluation.moments import Moments
+from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_of_moments
+from phenaki_jax.evaluation.measures import MEASURES
+from phenaki_jax.evaluation.moments import statistics_of_parts
 from phenaki_jax.evaluation.networks import NetworkFiles, load_networks, rows_of
 from phenaki_jax.features.i3d_weights import i3d_tensors
 from phenaki_jax.features.random_weights import random_tensors
@@ -96,42 +105,25 @@ def fvd_of_cd_fvd(sets: list[np.ndarray], weights: str) -> float:
         return float(cdfvd("i3d", **counts, ckpt_path=weights, device="cpu").compute_fvd(*sets))
 
 
-def ours(measure: str, sets: list[np.ndarray], files: NetworkFiles, divided_by: str) -> float:
-    """As `phenaki evaluate` has it.
-
-    Args:
-      measure: "fid" or "fvd".
-      sets: of videos; of one frame for images.
-      files: the weights.
-      divided_by: "n - 1", or "n" as cd-fvd divides covariances.
-    """
+def ours(measure: str, sets: list[np.ndarray], files: NetworkFiles) -> list[FeatureStatistics]:
+    """Of the features of sets of videos, as `phenaki evaluate` has them; "fid" or "fvd" says of which network."""
     networks = load_networks([measure], files)
     params = {name: network.params for name, network in networks.items()}
-    look = jax.jit(lambda params, batch: rows_of(networks, params, batch, {}))
-    add, statistics = jax.jit(Moments.add), []
-    for videos_of_set in sets:
-        moments: Moments | None = None
-        for at in range(0, len(videos_of_set), _BATCH):
-            batch = videos_of_set[at : at + _BATCH]
+    look = jax.jit(lambda params, batch: rows_of(networks, params, batch, {})[MEASURES[measure].rows])
+
+    def rows(of_set: np.ndarray) -> Iterator[np.ndarray]:
+        for at in tqdm(range(0, len(of_set), _BATCH), desc=measure):
+            batch = of_set[at : at + _BATCH]
             padded = np.pad(batch, [(0, _BATCH - len(batch)), *[(0, 0)] * 4])
-            (rows,) = look(params, padded).values()
-            rows = rows.reshape(_BATCH, -1)
-            moments = moments or Moments.empty(rows.shape[1])
-            moments = add(moments, rows, np.arange(_BATCH) < len(batch))
-            print(f"{measure}: {at + len(batch)} of {len(videos_of_set)}", end="\r", file=sys.stderr)
-        assert moments is not None
-        of_set = moments.compute()
-        if divided_by == "n":
-            share = (of_set.count - 1) / of_set.count
-            of_set = dataclasses.replace(of_set, covariance=of_set.covariance * share)
-        statistics.append(of_set)
-    return frechet_of_moments(*statistics)
+            yield np.asarray(look(params, padded)[: len(batch)]).reshape(len(batch), -1)
+
+    return [statistics_of_parts(rows(of_set), _BATCH) for of_set in sets]
 
 
 def measure_all(images: int, clips: int, folder: Path) -> dict[str, tuple[float, float]]:
     """Ours and theirs of each."""
-    inception, i3d = inception_file_tensors(), random_tensors(i3d_tensors(), WEIGHTS)
-    inception_file, i3d_file = as_file(inception), as_file(_counted(i3d))
+    inception, i3d = inception_file_tensors(), with_counts(random_tensors(i3d_tensors(), WEIGHTS))
+    inception_file, i3d_file = as_file(inception), as_file(i3d)
     pictures = [videos(images, seed, other=other)[:, :1] for seed, other in ((1, False), (2, True))]
     folders = []
     for name, of_set in zip(("first", "second"), pictures, strict=True):
@@ -140,31 +132,20 @@ def measure_all(images: int, clips: int, folder: Path) -> dict[str, tuple[float,
         for index, picture in enumerate(of_set):
             Image.fromarray(picture[0]).save(folder / name / f"{index:05d}.png")
     films = [videos(clips, seed, other=other) for seed, other in ((3, False), (4, True))]
+    weights = {"inception_file": inception_file, "i3d_file": i3d_file, "fvd": "cd-fvd"}
     found = {}
     for oracle, resize, theirs in (
         ("fid.torch_fidelity", "tensorflow1", lambda: fid_of_torch_fidelity(folders, inception_file)),
         ("fid.clean_fid", "clean", lambda: fid_of_clean_fid(folders, inception)),
-        ("fvd.cd_fvd", "torch", lambda: fvd_of_cd_fvd(films, i3d_file)),
+        ("fvd.cd_fvd", "tensorflow1", lambda: fvd_of_cd_fvd(films, i3d_file)),
     ):
-        measure = oracle.partition(".")[0]
-        files = NetworkFiles(
-            inception_file=inception_file,
-            inception_resize=resize if measure == "fid" else "tensorflow1",
-            i3d_file=i3d_file,
-            fvd="cd-fvd",
-        )
-        sets, divisor = (pictures, "n - 1") if measure == "fid" else (films, "n")
-        found[oracle] = ours(measure, sets, files, divisor), theirs()
+        measure, files = oracle.partition(".")[0], NetworkFiles(**weights, inception_resize=resize)
+        statistics = ours(measure, pictures if measure == "fid" else films, files)
+        if measure == "fvd":
+            statistics = list(map(biased, statistics))
+        found[oracle] = frechet_of_moments(*statistics), theirs()
         print(f"{oracle}: {found[oracle][0]:.9g}, theirs {found[oracle][1]:.9g}", file=sys.stderr)
     return found
-
-
-def _counted(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """With the counts of batches that torch's own files have."""
-    counts = {
-        name.replace("running_var", "num_batches_tracked"): np.array(0) for name in tensors if "running_var" in name
-    }
-    return {**tensors, **counts}
 
 
 def main() -> int:

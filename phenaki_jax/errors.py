@@ -117,6 +117,16 @@ def check_at_least(settings: Any, least: int, *names: str) -> None:
             raise UserError(f"found {name} {getattr(settings, name)}, expected at least {least}")
 
 
+def check_process(process: int, processes: int) -> None:
+    """Refuses a number that none of so many processes has.
+
+    Raises:
+      UserError: says which they have.
+    """
+    if not 0 <= process < processes:
+        raise UserError(f"found process {process} of {processes}, expected 0 to {processes - 1}")
+
+
 def _fits(value: Any, wanted: Any) -> bool:
     choices = typing.get_args(wanted)
     if typing.get_origin(wanted) in (types.UnionType, typing.Union):

@@ -159,11 +159,13 @@ def evaluate_in_torch(network: Network, inputs: np.ndarray, gradient: bool) -> d
 
 def inception_file_tensors() -> dict[str, np.ndarray]:
     """Random tensors of all that the file of Inception has."""
-    shapes = inception_tensors()
-    counts = {
-        name.replace("running_var", "num_batches_tracked"): np.array(0) for name in shapes if name.endswith("_var")
-    }
-    return random_tensors(shapes, WEIGHTS) | {"fc.bias": np.ones(CLASSES, np.float32)} | counts
+    return with_counts(random_tensors(inception_tensors(), WEIGHTS)) | {"fc.bias": np.ones(CLASSES, np.float32)}
+
+
+def with_counts(tensors: Tensors) -> dict[str, np.ndarray]:
+    """With the counts of batches that torch's own files have."""
+    counts = {name.replace("running_var", "num_batches_tracked"): np.array(0) for name in tensors if "_var" in name}
+    return {**tensors, **counts}
 
 
 def as_file(tensors: Tensors) -> str:

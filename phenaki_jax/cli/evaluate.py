@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import sys
@@ -101,8 +102,7 @@ def run(args: argparse.Namespace) -> int:
     left_out = {
         name: f"needs {', '.join('--' + file for file in absent)}" for name, absent in lacking.items() if absent
     }
-    for name, reason in left_out.items():
-        print(f"{name} is left out: it {reason}", file=sys.stderr)
+    _tell_left_out(left_out)
     return _evaluate(args, protocol, measures, left_out, files, result, work)
 
 
@@ -117,7 +117,7 @@ def _evaluate(
 ) -> int:
     import jax
 
-    from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, EvaluationConfig, describe, evaluate
+    from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, EvaluationConfig, evaluate
     from phenaki_jax.evaluation.networks import load_networks
     from phenaki_jax.files import write_text
     from phenaki_jax.training.sharding import MeshConfig
@@ -132,7 +132,6 @@ def _evaluate(
         measures,
         networks,
         model,
-        model.fingerprint,
         layout,
         data_dir,
         work,
@@ -146,16 +145,12 @@ def _evaluate(
         print(json.dumps(waits) if args.json else told)
         return 0
     numbers = found.numbers
-    for name, reason in found.left_out.items():
-        print(f"{name} is left out: it {reason}", file=sys.stderr)
-    described = describe(evaluation)
+    _tell_left_out(found.left_out)
+    described = evaluation.described
     content = {
         "numbers": [number.as_json() for number in numbers],
         "left_out": left_out | found.left_out,
-        "reported": [
-            {"measure": each.measure, "value": each.value, "of": each.of, "source": each.source, "note": each.note}
-            for each in protocol.reported
-        ],
+        "reported": list(map(dataclasses.asdict, protocol.reported)),
         **described,
         "model": {"parameters": described["model"], **of},
         "picture": str((work / PICTURE).relative_to(result.parent)),
@@ -165,6 +160,11 @@ def _evaluate(
         print(caution, file=sys.stderr)
     print(json.dumps({"file": str(result), **content}) if args.json else _table(protocol, numbers, result))
     return 0
+
+
+def _tell_left_out(left_out: dict[str, str]) -> None:
+    for name, reason in left_out.items():
+        print(f"{name} is left out: it {reason}", file=sys.stderr)
 
 
 def _places(out: Path, name: str) -> tuple[Path, Path]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Sequence
-from typing import Any, runtime_checkable
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,11 @@ from jaxtyping import Array, Key, UInt8
 from phenaki_jax.data.clips import Clip
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.protocols import Protocol
-from phenaki_jax.inference.decoding import SamplingConfig
+from phenaki_jax.inference import compiled
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import WindowPrompt
-from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, generate_window
-from phenaki_jax.layers import pixels
-from phenaki_jax.layers.module import apply
+from phenaki_jax.inference.window import PhenakiConfig, WindowTexts
 from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.tokenizer.cvivit import CViViT
 
 # Is embedded where a clip has no text, and then dropped.
 _STAND_IN = "video"
@@ -120,8 +117,9 @@ class Drawer:
         """Frames at the end that fill no token are filled up with the last one, and dropped again."""
         frames, patch = videos.shape[1], self._model.tokenizer.temporal_patch
         padded = np.pad(videos, [(0, 0), (0, -(frames - 1) % patch), *[(0, 0)] * 3], mode="edge")
-        placed = jax.device_put(padded, self._layout.batch)
-        return _reconstruct(self._model.tokenizer, self._networks["tokenizer"], placed)[:, :frames]
+        config, params = self._model.tokenizer, self._networks["tokenizer"]
+        tokens = compiled.encode(config, params, jax.device_put(padded, self._layout.batch))
+        return compiled.decode(config, params, tokens)[:, :frames]
 
     def _draw(self, prompts: Sequence[str], given: np.ndarray, keys: Key[Array, " batch"]) -> Array:
         """Window by window, each from the last frames of the one before; frames beyond the protocol's are dropped."""
@@ -134,9 +132,9 @@ class Drawer:
         videos, keys = jax.device_put((given, keys), self._layout.batch)
         keep, window = self._protocol.given, 0
         while videos.shape[1] < self._protocol.frames:
-            keys_of_window = _of_window(keys, jnp.uint32(window))
             prefix = videos[:, videos.shape[1] - keep :]
-            drawn = _draw_window(config, sampling, self._networks, texts, prefix, keys_of_window)
+            own_keys = compiled.keys_of_window(keys, jnp.uint32(window))
+            drawn = compiled.draw_windows(config, sampling, self._networks, texts, prefix, own_keys)
             videos = jnp.concatenate([videos, drawn[:, keep:]], axis=1)
             keep, window = model.tokenizer.whole_part(min(videos.shape[1], model.metadata.prefix_frames)), window + 1
         return videos[:, : self._protocol.frames]
@@ -157,28 +155,3 @@ class Drawer:
         places = NamedSharding(batch.mesh, PartitionSpec(None, *batch.spec))
         dropped = jax.device_put(texts.dropped, batch)
         return jax.device_put(texts._replace(dropped=None), places)._replace(dropped=dropped)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw_window(
-    config: PhenakiConfig,
-    sampling: SamplingConfig,
-    params: Any,
-    texts: WindowTexts | None,
-    prefix: UInt8[Array, "batch given size size 3"],
-    keys: Key[Array, " batch"],
-) -> UInt8[Array, "batch frames size size 3"]:
-    return generate_window(config, sampling, params, texts, prefix, keys)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _reconstruct(
-    config: CViViTConfig, params: Any, videos: UInt8[Array, "batch frames size size 3"]
-) -> UInt8[Array, "batch frames size size 3"]:
-    tokens = apply(CViViT(config), params, pixels.to_float(videos), method="encode")
-    return pixels.to_uint8(apply(CViViT(config), params, tokens, method="decode"))
-
-
-@jax.jit
-def _of_window(keys: Key[Array, " batch"], window: Array) -> Key[Array, " batch"]:
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, window)

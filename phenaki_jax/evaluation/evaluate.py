@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from phenaki_jax import __version__
 from phenaki_jax.data.clips import fingerprint_of_split
-from phenaki_jax.errors import UserError, check_at_least, check_types
+from phenaki_jax.errors import UserError, check_at_least, check_process, check_types
 from phenaki_jax.evaluation.drawing import Drawer, Layout
 from phenaki_jax.evaluation.examples import Example, OrderedExamples, check_clips
 from phenaki_jax.evaluation.measures import MEASURES
@@ -58,8 +59,7 @@ class EvaluationConfig:
         check_types(self)
         check_at_least(self, 1, "batch_size", "processes")
         check_at_least(self, 0, "seed", "process")
-        if self.process >= self.processes:
-            raise UserError(f"found process {self.process} of {self.processes}, expected 0 to {self.processes - 1}")
+        check_process(self.process, self.processes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,6 @@ class Evaluation:
       measures: those of the protocol's that are.
       networks: that they look through, by name.
       model: what makes the videos.
-      fingerprint: of its parameters.
       layout: how devices share a batch.
       data_dir: the folder of datasets.
       folder: of rows and the picture.
@@ -83,12 +82,42 @@ class Evaluation:
     measures: tuple[str, ...]
     networks: Mapping[str, Network]
     model: Phenaki
-    fingerprint: str
     layout: Layout
     data_dir: Path
     folder: Path
     real_folder: Path
     config: EvaluationConfig
+
+    @functools.cached_property
+    def described(self) -> dict[str, Any]:
+        """What the numbers are of, as JSON knows it.
+
+        Raises:
+          UserError: the dataset is not there, or has too few clips.
+        """
+        protocol = dataclasses.asdict(self.protocol)
+        protocol.pop("reported")
+        clips = check_clips(self.protocol, self.data_dir)
+        return {
+            "protocol": protocol,
+            "dataset": fingerprint_of_split(self.protocol.task, self.protocol.split, self.data_dir),
+            "clips": {split: counts._asdict() for split, counts in clips.items()},
+            **self.computed,
+            "model": self.model.fingerprint,
+            "config": dataclasses.asdict(self.model.config),
+            "sampling": dataclasses.asdict(self.model.metadata.sampling),
+            "prefix_frames": self.model.metadata.prefix_frames,
+            "seed": self.config.seed,
+        }
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """What computes."""
+        device = self.layout.whole.mesh.devices.flat[0]
+        return {
+            "phenaki_jax": __version__,
+            "computed": {"platform": device.platform, "dtype": "float32"},
+        }
 
 
 def evaluate(evaluation: Evaluation) -> Found | None:
@@ -104,7 +133,6 @@ def evaluate(evaluation: Evaluation) -> Found | None:
     if config.batch_size % (ways := evaluation.layout.batch_parts):
         raise UserError(f"found batch_size {config.batch_size}, expected a multiple of {ways}, the devices there are")
     _check_counts(protocol, evaluation.measures)
-    check_clips(protocol, evaluation.data_dir)
     drawer = Drawer(evaluation.model, protocol, evaluation.layout, config.seed)
     real, generated = _stores(evaluation)
     look, of_real = _Looker(evaluation, evaluation.networks), _networks_of_real(evaluation)
@@ -130,33 +158,6 @@ def _check_counts(protocol: Protocol, measures: Sequence[str]) -> None:
             )
 
 
-def describe(evaluation: Evaluation) -> dict[str, Any]:
-    """What the numbers are of, as JSON knows it."""
-    protocol = dataclasses.asdict(evaluation.protocol)
-    protocol.pop("reported")
-    clips = check_clips(evaluation.protocol, evaluation.data_dir)
-    return {
-        "protocol": protocol,
-        "dataset": fingerprint_of_split(evaluation.protocol.task, evaluation.protocol.split, evaluation.data_dir),
-        "clips": {split: counts._asdict() for split, counts in clips.items()},
-        **_computed(evaluation.layout),
-        "model": evaluation.fingerprint,
-        "config": dataclasses.asdict(evaluation.model.config),
-        "sampling": dataclasses.asdict(evaluation.model.metadata.sampling),
-        "prefix_frames": evaluation.model.metadata.prefix_frames,
-        "seed": evaluation.config.seed,
-    }
-
-
-def _computed(layout: Layout) -> dict[str, Any]:
-    """What computes."""
-    device = layout.whole.mesh.devices.flat[0]
-    return {
-        "phenaki_jax": __version__,
-        "computed": {"platform": device.platform, "dtype": "float32"},
-    }
-
-
 def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     """The rows of real clips and of the model's videos; settings of the first name the folder that they are in."""
     protocol, size = evaluation.protocol, evaluation.config.batch_size
@@ -171,18 +172,18 @@ def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
             for name in ("frames", "size", "compared_size", "stored_frames", "drawn_frames", "windows")
         },
         "seed": evaluation.config.seed,
-        **_computed(evaluation.layout),
+        **evaluation.computed,
         "networks": _told(_networks_of_real(evaluation)),
+    }
+    of_generated = {
+        "version": _VERSION,
+        **evaluation.described,
+        "measures": list(evaluation.measures),
+        "networks": _told(evaluation.networks),
     }
     told = json.dumps({**of_real, "rows": protocol.real_clips, "batch_size": size}, sort_keys=True)
     name = f"{protocol.task}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     real = Rows(evaluation.real_folder / name, of_real, protocol.real_clips, size)
-    of_generated = {
-        "version": _VERSION,
-        **describe(evaluation),
-        "measures": list(evaluation.measures),
-        "networks": _told(evaluation.networks),
-    }
     return real, Rows(evaluation.folder / "rows", of_generated, protocol.videos, size)
 
 

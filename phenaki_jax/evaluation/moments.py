@@ -7,6 +7,7 @@ is exact in any order, on any number of devices, and in bfloat16 products that a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import flax.struct
@@ -109,6 +110,26 @@ class Moments(metrics.Metric):
         mean = total / count
         scatter = (products + products.T) / 2 - count * np.outer(mean, mean)
         return FeatureStatistics(count=count, mean=mean, covariance=scatter / (count - 1))
+
+
+_add = jax.jit(Moments.add, donate_argnums=0)
+
+
+def statistics_of_parts(parts: Iterable[Float[np.ndarray, "_ features"]], most: int) -> FeatureStatistics:
+    """Those of rows that come in parts, one of which is in memory at a time.
+
+    Args:
+      parts: the rows.
+      most: rows of a part at the most.
+
+    Raises:
+      UserError: see `Moments.compute`.
+    """
+    moments: Moments | None = None
+    for rows in parts:
+        padded = np.pad(rows, [(0, most - len(rows)), (0, 0)])
+        moments = _add(moments or Moments.empty(rows.shape[1]), padded, np.arange(most) < len(rows))
+    return (moments or Moments.empty()).compute()
 
 
 @flax.struct.dataclass

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from phenaki_jax.evaluation.bootstrap import Interval, interval_of_influences, mean_interval
@@ -16,7 +15,7 @@ from phenaki_jax.evaluation.inception_score import SPLITS, inception_score
 from phenaki_jax.evaluation.kernel import kernel_distance_of_subsets
 from phenaki_jax.evaluation.measured import Measured, Settings
 from phenaki_jax.evaluation.measures import MEASURES, Measure
-from phenaki_jax.evaluation.moments import Moments
+from phenaki_jax.evaluation.moments import statistics_of_parts
 from phenaki_jax.evaluation.networks import Network
 from phenaki_jax.evaluation.protocols import Protocol
 from phenaki_jax.evaluation.rows import STORED, Rows
@@ -77,20 +76,12 @@ class _Set(NamedTuple):
         """
         if (size := self.size()) > MOST_IN_MEMORY:
             raise _LeftOutError(f"needs all features at once, and found {size}, more than {MOST_IN_MEMORY}")
-        return np.concatenate([part.reshape(-1, part.shape[-1]) for part in self._parts()])
+        return np.concatenate(list(self._features()))
 
     def statistics(self) -> FeatureStatistics:
         """Of all of them, a batch at a time in memory."""
-        add = jax.jit(Moments.add, donate_argnums=0)
-        moments: Moments | None = None
-        for part in self._parts():
-            rows = part.reshape(-1, part.shape[-1])
-            full = self.rows.batch_size * len(rows) // len(part)
-            padded = np.pad(rows, [(0, full - len(rows)), (0, 0)])
-            moments = moments or Moments.empty(rows.shape[1])
-            moments = add(moments, padded, np.arange(full) < len(rows))
-        assert moments is not None
-        return moments.compute()
+        first = self._first()
+        return statistics_of_parts(self._features(), self.rows.batch_size * first.size // first.shape[-1])
 
     def influences(self, function: InfluenceFunction) -> np.ndarray:
         """Of each video, the mean of that of its rows; a batch at a time in memory."""
@@ -106,11 +97,17 @@ class _Set(NamedTuple):
 
     def size(self) -> int:
         """Numbers in all features."""
+        return int(self._first().size * (self.stop - self.start))
+
+    def _first(self) -> np.ndarray:
         (first,) = self.rows.read(self.name, self.start, self.start + 1)
-        return int(first.size * (self.stop - self.start))
+        return first
 
     def _parts(self) -> Iterator[np.ndarray]:
         return self.rows.read(self.name, self.start, self.stop)
+
+    def _features(self) -> Iterator[np.ndarray]:
+        return (part.reshape(-1, part.shape[-1]) for part in self._parts())
 
 
 class _Compared(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Int, Key, UInt8
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.inference import compiled
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import load_exported
 from phenaki_jax.inference.model_file import ModelMetadata, tokenizer_config, usual_metadata
 from phenaki_jax.inference.story import Scene, Story, WindowPrompt, tell_stories, tell_story
 from phenaki_jax.inference.streaming import StreamDecoder, StreamEncoder, check_chunks
-from phenaki_jax.inference.window import PhenakiConfig, WindowTexts, encode_text, generate_window, redraw_window
+from phenaki_jax.inference.window import PhenakiConfig, WindowTexts
 from phenaki_jax.layers import pixels
-from phenaki_jax.layers.module import apply
 from phenaki_jax.text.byte_tokenizer import ByteTokenizer
 from phenaki_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from phenaki_jax.text.tokenizer import Tokenizer
 from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.tokenizer.cvivit import CViViT
 from phenaki_jax.tokenizer.quantizers import check_tokens
 
 _NEGATIVE = ("negative_embeddings", "negative_mask")
@@ -140,7 +138,7 @@ class Phenaki:
             that the model has not.
         """
         texts = self.texts(prompts, sampling)
-        return np.asarray(_draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
+        return np.asarray(compiled.draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
 
     def redraw(
         self,
@@ -178,7 +176,7 @@ class Phenaki:
         self.check_prompts(prompts)
         texts = self.texts([WindowPrompt(prompt) for prompt in prompts], sampling)
         rngs = jax.vmap(jax.random.key)(np.arange(seed, seed + len(prompts), dtype=np.uint32))
-        return np.asarray(_redraw(self.config, sampling, self._networks, texts, video, redrawn, rngs))
+        return np.asarray(compiled.redraw(self.config, sampling, self._networks, texts, video, redrawn, rngs))
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuses what cannot be drawn.
@@ -229,7 +227,7 @@ class Phenaki:
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._embedded:
                 tokens, mask = self._tokens([prompt])
-                self._embedded[prompt] = (_embed(self.config, self.params["text"], tokens, mask)[0], mask[0])
+                self._embedded[prompt] = (compiled.embed(self.config, self.params["text"], tokens, mask)[0], mask[0])
         while len(self._embedded) > max(_PROMPTS_KEPT, len(set(prompts))):
             oldest = next(prompt for prompt in self._embedded if prompt not in prompts)
             del self._embedded[oldest]
@@ -245,7 +243,7 @@ class Phenaki:
           UserError: what is no batch of videos in uint8, or a length or size that the patches do not cover.
         """
         pixels.check_video("video", video)
-        return np.asarray(_encode(self.tokenizer, self.params["tokenizer"], video))
+        return np.asarray(compiled.encode(self.tokenizer, self.params["tokenizer"], video))
 
     def decode(
         self, tokens: Int[np.ndarray, "batch times rows columns"]
@@ -256,7 +254,7 @@ class Phenaki:
           UserError: what is no array of tokens, has another number of axes, is empty, or is not in the codebook.
         """
         check_tokens(self.tokenizer.quantizer, tokens)
-        return np.asarray(_decode(self.tokenizer, self.params["tokenizer"], tokens))
+        return np.asarray(compiled.decode(self.tokenizer, self.params["tokenizer"], tokens))
 
     def encode_stream(
         self, chunks: Iterable[UInt8[np.ndarray, "batch _ height width 3"]]
@@ -293,47 +291,3 @@ class Phenaki:
         """
         pixels.check_video("video", video, batched=False)
         return self.decode(self.encode(video[None]))[0]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw_windows(
-    config: PhenakiConfig,
-    sampling: SamplingConfig,
-    params: Any,
-    texts: WindowTexts | None,
-    prefix: UInt8[Array, "batch given height width 3"],
-    rngs: Key[Array, " batch"],
-) -> UInt8[Array, "batch frames height width 3"]:
-    return generate_window(config, sampling, params, texts, prefix, rngs)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _redraw(
-    config: PhenakiConfig,
-    sampling: SamplingConfig,
-    params: Any,
-    texts: WindowTexts | None,
-    video: UInt8[Array, "batch frames height width 3"],
-    redrawn: Bool[Array, "batch frames height width"],
-    rngs: Key[Array, " batch"],
-) -> UInt8[Array, "batch frames height width 3"]:
-    return redraw_window(config, sampling, params, texts, video, redrawn, rngs)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _embed(
-    config: PhenakiConfig, params: Any, text_tokens: Int[Array, "batch text_length"], text_mask: Bool[Array, "..."]
-) -> Float[Array, "batch text_length text_width"]:
-    return encode_text(config, params, text_tokens, text_mask)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(config: CViViTConfig, params: Any, video: UInt8[Array, "..."]) -> Int[Array, "..."]:
-    tokens: Any = apply(CViViT(config), params, pixels.to_float(video), method="encode")
-    return tokens
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(config: CViViTConfig, params: Any, tokens: Int[Array, "..."]) -> UInt8[Array, "..."]:
-    video: Any = apply(CViViT(config), params, tokens, method="decode")
-    return pixels.to_uint8(video)

@@ -14,6 +14,7 @@ import yaml
 from jaxtyping import Array, Key, UInt8
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.inference import compiled
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.model_file import ModelMetadata
 from phenaki_jax.inference.plain_data import from_plain
@@ -288,7 +289,7 @@ def _windows(
     for index, window in enumerate(plan_windows(stories[0], model.tokenizer, model.metadata, start.shape[1])):
         prompts = [_prompt(story, window) for story in stories]
         prefix = _last(shown, window.given)
-        rngs = jax.vmap(jax.random.fold_in, in_axes=(0, None))(seeds, jnp.uint32(index))
+        rngs = compiled.keys_of_window(seeds, jnp.uint32(index))
         drawn = model.draw_windows(prompts, prefix, rngs, sampling)
         new = drawn[:, window.given : window.given + window.new]
         shown = _last(np.concatenate([shown, new], axis=1), keep)

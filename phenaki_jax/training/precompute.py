@@ -20,7 +20,7 @@ from phenaki_jax.data.precomputed import encode_example, shard_file
 from phenaki_jax.data.precomputed_metadata import METADATA_FILE, Precomputed
 from phenaki_jax.data.sources import rates_of, source_shards
 from phenaki_jax.data.tensorflow_stack import seqio, tf
-from phenaki_jax.errors import UserError, check_at_least, check_types, counted
+from phenaki_jax.errors import UserError, check_at_least, check_process, check_types, counted
 from phenaki_jax.files import locked, make_folder, remove_leftovers, told_unwritable, whole_file, write_text
 from phenaki_jax.inference.fingerprint import fingerprint
 from phenaki_jax.inference.window import encode_text
@@ -62,8 +62,7 @@ class PrecomputeConfig:
         check_types(self)
         check_at_least(self, 1, "batch_size", "shards", "passes", "processes")
         check_at_least(self, 0, "seed", "process")
-        if self.process >= self.processes:
-            raise UserError(f"found process {self.process} of {self.processes}, expected 0 to {self.processes - 1}")
+        check_process(self.process, self.processes)
 
 
 class Done(NamedTuple):

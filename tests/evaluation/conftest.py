@@ -29,7 +29,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def model() -> Phenaki:
     """Windows of 5 frames, of which 3 are given after the first."""
     config = tiny_config()
-    return Phenaki(config, random_params(config), tiny_metadata(), truncate_prompts=True)
+    return Phenaki(
+        config, random_params(config), tiny_metadata(), fingerprint="0123456789abcdef", truncate_prompts=True
+    )
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +56,6 @@ def evaluation_of(
         measures,
         load_networks(measures, NetworkFiles()),
         model,
-        "0123456789abcdef",
         MeshConfig().over(jax.local_devices()),
         data_dir,
         folder / "work",

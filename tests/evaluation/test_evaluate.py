@@ -1,5 +1,6 @@
 """Evaluations: the same numbers whatever interrupts or shares them, of videos that are what the protocol says."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -156,8 +157,10 @@ def test_a_folder_belongs_to_one_evaluation(whole: tuple[Evaluation, list[dict[s
     other = dataclasses.replace(evaluation, config=dataclasses.replace(evaluation.config, seed=1))
     with pytest.raises(UserError, match=r"holds an evaluation with seed 0, expected 1: go on with the settings"):
         evaluate(other)
+    another = copy.copy(evaluation.model)
+    another.fingerprint = "another"
     with pytest.raises(UserError, match=r"holds an evaluation with model 0123456789abcdef, expected another"):
-        evaluate(dataclasses.replace(evaluation, fingerprint="another"))
+        evaluate(dataclasses.replace(evaluation, model=another))
     damaged = evaluation.folder / "rows" / "000000.npz"
     content = damaged.read_bytes()
     damaged.write_bytes(content[:100])

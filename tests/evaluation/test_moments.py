@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.frechet import FeatureStatistics, frechet_distance
-from phenaki_jax.evaluation.moments import FrechetDistance, Moments
+from phenaki_jax.evaluation.moments import FrechetDistance, Moments, statistics_of_parts
 
 DEVICES = 4
 FEATURES = 12
@@ -202,3 +202,14 @@ def test_the_distance_from_eight_devices_is_scipys_of_all_features(rows: int, wi
     found = {line.pop("spectrum"): line for line in map(json.loads, done.stdout.splitlines())}
     assert max(line["factors"] for line in found.values()) <= 1e-8, found
     assert max(found[spectrum]["sqrtm"] for spectrum in ("flat", "decaying")) <= 1e-6, found
+
+
+def test_parts_of_any_lengths_are_counted_once() -> None:
+    features = 3 + np.random.default_rng(3).standard_normal((50, 7)).astype(np.float32)
+    found = statistics_of_parts([features[:20], features[20:40], features[40:]], 20)
+    expected = FeatureStatistics.of(features)
+    assert found.count == 50
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-7)
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-6, atol=1e-9)
+    with pytest.raises(UserError, match="found 0 rows of features, expected at least 2"):
+        statistics_of_parts([], 20)
