@@ -60,7 +60,7 @@ class ResolutionConfig:
         feed = make_feed(
             mixture=precomputed_mixture(learner.precomputed, mixture, split) if learner.precomputed else mixture,
             split=split,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size if train else data.eval_batch_size or self.batch_size,
             frames=learner.frames,
             temporal_patch=learner.temporal_patch,
             text_length=learner.text_length,
@@ -93,6 +93,8 @@ class DataConfig:
         Rows are counted then, not examples.
       shares: parts that examples are read in, each in an order of its own, a multiple of the processes that read them;
         0 for as many as these. A run goes on exactly in any number of processes that divides them.
+      eval_batch_size: test examples that are evaluated at once, of which a split needs at least so many; 0 for as many
+        as a step has.
     """
 
     mixture: str
@@ -102,11 +104,12 @@ class DataConfig:
     resolutions: tuple[ResolutionConfig, ...] = ()
     pack_images: bool = False
     shares: int = 0
+    eval_batch_size: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "batch_size")
-        check_at_least(self, 0, "shares")
+        check_at_least(self, 0, "shares", "eval_batch_size")
         taken = sum(each.rate for each in self.resolutions)
         if taken >= 1:
             raise UserError(

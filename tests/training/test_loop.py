@@ -351,6 +351,13 @@ def test_what_an_evaluation_would_stumble_over_is_told_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
+def test_evaluations_may_have_smaller_batches(
+    tokenizer_learner: TokenizerLearner, small: Training, tmp_path: Path
+) -> None:
+    few = small.changed("data", batch_size=16, eval_batch_size=4).changed("schedule", steps=1)
+    assert np.isfinite(few.run(tokenizer_learner, tmp_path / "run")["loss"])
+
+
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_a_seed_out_of_range_is_refused(
     tokenizer_learner: TokenizerLearner, small: Training, tmp_path: Path, seed: int
