@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import difflib
 import errno
 import os
 import signal
 import threading
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -68,6 +69,13 @@ def kind_of(value: object) -> str:
 def counted(number: int, noun: str) -> str:
     """So many of something: "1 frame", "2 frames"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Asks whether the nearest of the known names was meant, small letters or large: "did you mean STEPS? " or ""."""
+    by_letters = {each.lower(): each for each in sorted(set(known))}
+    found = difflib.get_close_matches(name.lower(), by_letters, n=1)
+    return f"did you mean {by_letters[found[0]]}? " if found else ""
 
 
 def check_types(settings: Any) -> None:

@@ -17,7 +17,7 @@ from phenaki_jax.data.prepare.manifests import read_manifest
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.tensorflow_stack import seqio, tf, tfds
 from phenaki_jax.inference.video_reader import open_video
-from phenaki_jax.training import loop, train
+from phenaki_jax.training import loop, run_files
 from phenaki_jax.training.sharding import MeshConfig
 from tests.data.prepare.files import make_image, make_video
 
@@ -117,7 +117,7 @@ def test_clips_of_ones_own_reach_the_transformer(data_dir: pathlib.Path, my_file
 
 
 def test_a_run_file_of_ones_own_registers_and_names_the_task(data_dir: pathlib.Path, my_files: pathlib.Path) -> None:
-    train.configure([str(my_files / "my_tokenizer.gin")], [f"DATA_DIR={str(data_dir)!r}"])
+    run_files.configure([str(my_files / "my_tokenizer.gin")], [f"DATA_DIR={str(data_dir)!r}"])
     data = gin.get_bindings(loop.train)["data"]
     gin.clear_config()
     assert (data.mixture, data.eval_mixture) == ("my_clips", "my_clips")

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from phenaki_jax.errors import INTERRUPTED, TEMPORARY, Stopped, UserError, may_pass, raise_interrupt
+from phenaki_jax.errors import INTERRUPTED, TEMPORARY, Stopped, UserError, may_pass, near, raise_interrupt
 
 COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
@@ -43,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
     """Mistakes in arguments are told in one line, as all others."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        raise UserError(f"{message}{' ' if message.endswith('?') else '; '}see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,9 +104,22 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
             _module(name).add_arguments(subparser)
     # t5x writes bindings as --gin.NAME=VALUE; argparse wants one name for all of them.
     prefix = "--gin."
-    return asked or "", parser.parse_args(
-        [f"--gin_binding={word.removeprefix(prefix)}" if word.startswith(prefix) else word for word in argv]
-    )
+    words = [f"--gin_binding={word.removeprefix(prefix)}" if word.startswith(prefix) else word for word in argv]
+    of_command = subparsers.choices.get(asked or "", parser)
+    _check_options(of_command, words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        of_command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return asked or "", args
+
+
+def _check_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Tells a misspelt option before those that are missing, which it may have been meant for."""
+    known = set(re.findall(r"--\w+", parser.format_help()))
+    for word in itertools.takewhile(lambda word: word != "--", words):
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            parser.error(f"unrecognized argument {name}; {near(name, known)}".removesuffix("; ").rstrip())
 
 
 def _module(command: str) -> Any:

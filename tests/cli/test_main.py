@@ -33,6 +33,26 @@ def test_help_lists_the_commands_and_loads_nothing_slow() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            "evaluate --exmaples 3",
+            "unrecognized argument --exmaples; did you mean --examples? see phenaki evaluate --help",
+        ),
+        ("train --Workdir runs", "unrecognized argument --Workdir; did you mean --workdir? see phenaki train --help"),
+        ("inspect a b", "unrecognized arguments: b; see phenaki inspect --help"),
+        ("train --zzz", "unrecognized argument --zzz; see phenaki train --help"),
+        ("--zzz", "unrecognized argument --zzz; see phenaki --help"),
+    ],
+)
+def test_unknown_arguments_are_told_with_what_was_meant(
+    arguments: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err == f"phenaki: error: {told}\n"
+
+
 def test_what_training_needs_is_named_where_it_is_not_installed() -> None:
     """As in an environment that has what drawing needs alone."""
     program = (

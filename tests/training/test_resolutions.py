@@ -16,7 +16,7 @@ from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.data.tasks import OUTPUT_FEATURES
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
-from phenaki_jax.training import checkpoints, loop, train
+from phenaki_jax.training import checkpoints, loop, run_files
 from phenaki_jax.training.data_config import DataConfig, ResolutionConfig
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
@@ -166,7 +166,7 @@ def test_resolutions_leave_steps_for_the_models_own(data: DataConfig) -> None:
 
 def test_the_overlay_adds_a_resolution_to_a_run_file() -> None:
     files = ["gin_configs/runs/shapes_tokenizer.gin", "gin_configs/data/moving_shapes_also_at_64.gin"]
-    train.configure(files, ["DATA_DIR='data'", "RATE_AT_64=0.1"])
+    run_files.configure(files, ["DATA_DIR='data'", "RATE_AT_64=0.1"])
     data = gin.get_bindings(loop.train)["data"]
     gin.clear_config()
     [added] = data.resolutions

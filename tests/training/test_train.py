@@ -16,7 +16,7 @@ from phenaki_jax.errors import UserError
 from phenaki_jax.inference.parameters import init_params
 from phenaki_jax.inference.window import PhenakiConfig
 from phenaki_jax.tokenizer.config import CViViTConfig
-from phenaki_jax.training import loop, train
+from phenaki_jax.training import loop, run_files, train
 
 TOKENIZER = "gin_configs/runs/shapes_tokenizer.gin"
 PAPER = "gin_configs/runs/cvivit_paper.gin"
@@ -88,12 +88,6 @@ def test_text_to_video_models_have_their_sizes(name: str, millions: dict[str, fl
     assert {part: round(count / 1e6, 3) for part, count in found.items()} == millions
 
 
-def test_bindings_go_over_files() -> None:
-    train.configure([TOKENIZER], ["DATA_DIR='data'", "STEPS=77", "loop.Schedule.log_every=3"])
-    assert gin.query_parameter("loop.Schedule.log_every") == 3
-    assert gin.query_parameter("STEPS/gin.macro.value") == 77
-
-
 def test_every_setting_of_the_loss_can_be_set_by_its_name() -> None:
     values = {
         "objective.ObjectiveConfig.l1": 0.5,
@@ -102,7 +96,7 @@ def test_every_setting_of_the_loss_can_be_set_by_its_name() -> None:
         "discriminator.DiscriminatorConfig.most_channels": 16,
         "state.StepConfig.microbatches": 4,
     }
-    train.configure([GAN], ["DATA_DIR='data'", *(f"{name}={value}" for name, value in values.items())])
+    run_files.configure([GAN], ["DATA_DIR='data'", *(f"{name}={value}" for name, value in values.items())])
     settings = gin.get_bindings(loop.train)
     learner, step_config = settings["learner"], settings["step_config"]
     found = (learner.objective.l1, learner.perceptual.image, learner.adversarial.weight)
@@ -110,37 +104,6 @@ def test_every_setting_of_the_loss_can_be_set_by_its_name() -> None:
     assert (learner.adversarial.discriminator.most_channels, step_config.microbatches) == (16, 4)
     warmups = [each.warmup_steps for each in (settings["optimizer"], learner.discriminator_optimizer)]
     assert warmups == [80, 80]
-
-
-@pytest.mark.parametrize(
-    ("binding", "told"),
-    [
-        ("STEPZ=77", "no file has a macro STEPZ.*did you mean STEPS?"),
-        ("loop.Schedule.stepz=1", "stepz.*did you mean steps. it has steps, "),
-        ("loop.Shedule.steps=1", "loop.Shedule.*did you mean loop.Schedule?"),
-        ("nothing.at_all=1", "nothing.at_all.*a run file knows the settings of modules that it imports"),
-        ("STEPS=", "gin configuration"),
-        ("STEPS=[1", "gin configuration: found --gin.STEPS=.1, expected a value of Python"),
-    ],
-)
-def test_an_unknown_name_is_refused_in_one_line(binding: str, told: str) -> None:
-    with pytest.raises(UserError, match=told) as caught:
-        train.configure([TOKENIZER], ["DATA_DIR='data'", binding])
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("binding", "told"),
-    [
-        ("STEPS='many'", "a value of type str, expected int as \\d+"),
-        ("STEPS=120.5", "a value of type float, expected int"),
-        ("LEARNING_RATE='small'", "a value of type str, expected float"),
-        ("MIXTURE=3", "a value of type int, expected str"),
-    ],
-)
-def test_a_value_of_another_type_is_refused(binding: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        train.configure([TOKENIZER], ["DATA_DIR='data'", binding])
 
 
 @pytest.mark.parametrize(
@@ -181,12 +144,6 @@ def test_a_setting_of_another_type_is_named_before_it_is_used(
         train.run([TOKENIZER], ["DATA_DIR='data'", binding], "workdir", dry_run=True)
 
 
-def test_a_text_without_quotes_is_told() -> None:
-    told = r"found --gin\.MIXTURE=moving_shapes_joint, .*: put texts in quotes"
-    with pytest.raises(UserError, match=told):
-        train.configure([TOKENIZER], ["DATA_DIR='data'", "MIXTURE=moving_shapes_joint"])
-
-
 def test_files_that_are_not_there_are_told_after_what_would_be_trained(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"found nothing at nowhere\.pth"):
         train.run([PAPER], ["DATA_DIR='data'", "MIXTURE='clips'", "LPIPS_FILE='nowhere.pth'"], "workdir", dry_run=True)
@@ -199,16 +156,6 @@ def test_a_discriminator_that_would_never_act_is_refused() -> None:
         UserError, match=r"found AdversarialConfig\.start 1000000, expected less than the 1000000 steps"
     ):
         train.run([PAPER], bindings, "workdir", dry_run=True)
-
-
-def test_a_file_of_a_model_alone_is_no_run_file() -> None:
-    with pytest.raises(UserError, match=r"models/shapes\.gin says nothing of a training"):
-        train.configure(["gin_configs/models/shapes.gin"], [])
-
-
-def test_a_missing_run_file_is_told() -> None:
-    with pytest.raises(UserError, match=r"found no gin file nowhere\.gin"):
-        train.configure(["nowhere.gin"], [])
 
 
 OF_THE_PAPER = [file for file in RUNS if "paper" in text(file) or "phenaki_prediction" in text(file)]
