@@ -12,7 +12,8 @@ import numpy as np
 from t5x import gin_utils
 
 from phenaki_jax import __version__
-from phenaki_jax.data.sources import rates_of
+from phenaki_jax.data.sources import provider_of, rates_of
+from phenaki_jax.data.tensorflow_stack import seqio
 from phenaki_jax.inference.video_files import write_video
 from phenaki_jax.t5x.convert import DESCRIPTION
 from phenaki_jax.training.checkpoints import FORMAT
@@ -32,6 +33,22 @@ def summarize(model_dir: str, summary_writer: Any, step: int, *, learner: Learne
             "phenaki_jax": __version__,
         }
         (Path(model_dir) / DESCRIPTION).write_text(json.dumps(description, indent=2))
+
+
+def known(name: str) -> str:
+    """The name of a mixture or task, which seqio has from now on, as t5x looks for it there.
+
+    Args:
+      name: see `data.sources.provider_of`; datasets are looked for in the folder that `--tfds_data_dir` names.
+
+    Raises:
+      UserError: there is none of this name.
+    """
+    provider = provider_of(name, seqio.LazyTfdsLoader().data_dir)
+    registry = seqio.MixtureRegistry if isinstance(provider, seqio.Mixture) else seqio.TaskRegistry
+    if name not in registry.names():
+        registry.add_provider(name, provider)
+    return name
 
 
 class NoEvaluator:

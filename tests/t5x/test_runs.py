@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from phenaki_jax.data.moving_shapes.builder import prepare
+from phenaki_jax.inference.video_files import write_video
 from phenaki_jax.t5x.convert import convert
 
 pytestmark = [
@@ -130,6 +131,25 @@ def test_a_tokenizer_trains_its_codebook_as_our_loop_does(data: pathlib.Path, tm
     wanted = _ours("shapes_tokenizer", data, tmp_path / "ours", **settings, **{"Schedule.log_every": 1})
     periods = {"EVAL_PERIOD": 8, "CHECKPOINT_PERIOD": 8, "MODEL_DIR": str(tmp_path / "theirs")}
     _t5x("train", "shapes_tokenizer", data, **settings, **OFTEN, **periods)
+    assert _largest_difference(_losses_of_t5x(tmp_path / "theirs" / "train"), _losses_of_ours(wanted)) < 1e-6
+
+
+def test_a_prepared_dataset_is_known_by_its_name(tmp_path: pathlib.Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(24):
+        frames = np.random.default_rng(index).integers(0, 256, (1, 8, 8, 3), np.uint8).repeat(5, 1).repeat(5, 2)
+        write_video(videos / f"{index}.gif", np.stack([np.roll(frames[0], step, 1) for step in range(9)]), 8.0)
+        (videos / f"{index}.txt").write_text(f"noise of seed {index}")
+    data = tmp_path / "data"
+    sizes = ["--size", "32", "--fps", "8", "--frames", "7", "--test_share", "0.5"]
+    _run("phenaki_jax.cli.main", "prepare", str(videos), "--out", str(data), "--name", "mine", *sizes)
+    settings = {**ALL_BUT_TRANSFORMER, "BATCH_SIZE": 4, "STEPS": 4}
+    settings |= {"MIXTURE": "mine_video_text", "EVAL_MIXTURE": "mine_video_text"}
+    often = {"Schedule.log_every": 1, "Schedule.eval_batches": 1}
+    wanted = _ours("shapes_tokenizer", data, tmp_path / "ours", **settings, **often)
+    periods = {"EVAL_PERIOD": 4, "CHECKPOINT_PERIOD": 4, "MODEL_DIR": str(tmp_path / "theirs")}
+    _t5x("train", "shapes_tokenizer", data, **settings, **{**OFTEN, "EVAL_STEPS": 1}, **periods)
     assert _largest_difference(_losses_of_t5x(tmp_path / "theirs" / "train"), _losses_of_ours(wanted)) < 1e-6
 
 
