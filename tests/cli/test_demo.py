@@ -32,6 +32,7 @@ def test_the_quick_demo_leaves_everything_and_goes_on_where_it_was(tmp_path: Pat
     report = json.loads((out / "report.json").read_text())
     for name in ("tokenizer.psnr", "generation.all_correct", "transfer.color_accuracy", "story.prompt_accuracy"):
         assert 0 <= report[name] < 100
+    assert any(name.startswith("evaluation.frechet_shapes") for name in report)
     before = (out / "model" / "model.json").stat().st_mtime_ns
     (out / "report.html").unlink()
     _quick_demo(out)

@@ -32,6 +32,9 @@ _AT_MOST = (
     ("demo.peak_memory_gib", "GiB at most were held", 8.0),
 )
 
+# What `phenaki evaluate` leaves.
+EVALUATION = "evaluated/moving_shapes.json"
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.8rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
@@ -50,18 +53,21 @@ def write(out: Path, settings: dict[str, Any]) -> None:
         for file in sorted((out / "measures").glob("*.json"))
         for name, value in json.loads(file.read_text()).items()
     }
+    evaluated = json.loads((out / EVALUATION).read_text())["numbers"]
+    figures |= {f"evaluation.{number['name']}": number["value"] for number in evaluated}
     times = json.loads((out / "times.json").read_text())
     figures["demo.minutes"] = sum(entry["seconds"] for entry in times.values()) / 60
     figures["demo.peak_memory_gib"] = max(entry["peak_memory_gib"] for entry in times.values())
     for name, entry in times.items():
         figures[f"demo.{name}_minutes"] = entry["seconds"] / 60
     write_text(out / "report.json", json.dumps({**figures, "settings": settings, "phenaki_jax": __version__}, indent=2))
-    write_text(out / "report.html", _page(out, figures))
+    write_text(out / "report.html", _page(out, figures, evaluated))
 
 
-def _page(out: Path, figures: dict[str, float]) -> str:
+def _page(out: Path, figures: dict[str, float], evaluated: list[dict[str, Any]]) -> str:
     rows = "".join(_row(says, figures[name], least, figures[name] >= least) for name, says, least in _AT_LEAST)
     costs = "".join(_row(says, figures[name], most, figures[name] <= most) for name, says, most in _AT_MOST)
+    numbers = "".join(map(_number_row, evaluated))
     images = {
         "Reconstructions": ("reconstruction", "Each clip above what its tokens keep of it."),
         "Samples while training": ("sample", "Drawn from the captions of one batch."),
@@ -84,6 +90,9 @@ a tokenizer and a masked transformer were trained on it, and the model told this
 <h2>What it costs</h2><table>{costs}</table>
 <p class="note">Colour, shape and motion are read from pixels alone. Seeds were fixed beforehand.
 All figures: <a href="report.json">report.json</a>.</p>
+<h2>As papers measure it</h2><table>{numbers}</table>
+<p class="note">The protocol moving_shapes, with 95 % intervals: Fréchet and kernel distances between videos of test
+captions and real clips, smaller is better, and how many are what their captions say, by a small classifier.</p>
 <h2>Prompts of combinations that no training clip showed</h2><img src="generation_samples.gif" alt="samples">
 <h2>Videos in orange and white, which only images showed</h2><img src="transfer_samples.gif" alt="samples">
 <h2>Stories of four prompts</h2><img src="story_samples.gif" alt="stories">
@@ -92,6 +101,7 @@ All figures: <a href="report.json">report.json</a>.</p>
 <h2>Go on</h2><pre>phenaki generate --model {out}/model --prompt "a green triangle moves up" --out mine.gif
 phenaki generate --model {out}/model --story {out}/story.yaml --out story.mp4
 phenaki reconstruct --model {out}/model --video {out}/story.mp4 --out reconstruction.mp4
+phenaki evaluate --model {out}/model --data_dir {out}/data --out {out}/evaluation
 phenaki inspect {out}/model</pre>
 </html>
 """
@@ -102,6 +112,13 @@ def _row(says: str, value: float, aim: float, good: bool) -> str:
     shown, aimed = (f"{100 * each:.0f} %" if 0.2 < aim < 1 else f"{each:.3g}" for each in (value, aim))
     kind = "good" if good else "short"
     return f'<tr><td class="figure {kind}">{shown}</td><td>{says}</td><td class="note">aim {aimed}</td></tr>'
+
+
+def _number_row(number: dict[str, Any]) -> str:
+    interval = number.get("interval")
+    within = f"{interval['low']:.3g} to {interval['high']:.3g}" if interval else ""
+    name = html.escape(number["name"])
+    return f'<tr><td class="figure">{number["value"]:.3g}</td><td class="note">{within}</td><td>{name}</td></tr>'
 
 
 def draw_curves(out: Path) -> None:

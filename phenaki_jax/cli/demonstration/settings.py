@@ -22,6 +22,8 @@ class DemoSettings:
       clips_per_transfer: clips drawn for each combination with a colour that only images show.
       stories: stories of four prompts that are judged.
       long_story_windows: windows of the story whose time and memory are watched.
+      evaluated_examples: test captions whose videos the protocol moving_shapes compares with real clips, two of each.
+      real_clips: as many real clips.
       sampling_steps: rounds of prediction of a window.
     """
 
@@ -37,6 +39,8 @@ class DemoSettings:
     clips_per_transfer: int = 2
     stories: int = 62
     long_story_windows: int = 100
+    evaluated_examples: int = 124
+    real_clips: int = 900
     sampling_steps: int = 16
 
 
@@ -54,5 +58,7 @@ QUICK = DemoSettings(
     clips_per_transfer=1,
     stories=2,
     long_story_windows=6,
+    evaluated_examples=8,
+    real_clips=60,
     sampling_steps=2,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from phenaki_jax.cli import evaluate
 from phenaki_jax.cli.demonstration import measures, report
 from phenaki_jax.cli.demonstration.memory import peak_gib
 from phenaki_jax.cli.demonstration.settings import FULL, DemoSettings
@@ -64,6 +66,7 @@ def run_stages(folder: str | Path, settings: DemoSettings, began: float) -> int:
         "export": _export,
         "story": _story,
         "measures": _measures,
+        "evaluation": _evaluation,
         "curves": lambda out, settings: report.draw_curves(out),
     }
     if len(_times(out)) < len(stages):
@@ -181,6 +184,15 @@ def _measures(out: Path, settings: DemoSettings) -> None:
     if not (folder / "long_story.json").exists():
         print("      long story", flush=True)
         _write_json(folder / "long_story.json", measures.long_story(model, settings))
+
+
+def _evaluation(out: Path, settings: DemoSettings) -> None:
+    """What `phenaki evaluate` gives, as papers measure models."""
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    places = ["--model", str(out / "model"), "--data_dir", str(out / "data"), "--out", str(out / "evaluated")]
+    counts = ["--examples", str(settings.evaluated_examples), "--real", str(settings.real_clips)]
+    evaluate.run(parser.parse_args([*places, *counts]))
 
 
 def _strips(videos: measures.Videos) -> np.ndarray:
