@@ -9,18 +9,15 @@ which has seen images; it begins anew and sees clips alone, for at least as long
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-from against import demos
+from against import command, demos
 
 from phenaki_jax import __version__
 from phenaki_jax.cli.demonstration import measures
-from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 
 # What the claim comes to: colours that no video showed are there, and without images they are not.
@@ -58,18 +55,7 @@ def compare(demo: Path) -> dict[str, Any]:
     } | figures
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder of a finished demo (default: demo)")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    try:
-        versions = {"phenaki_jax": __version__, "jax": jax.__version__}
-        print(json.dumps({"name": "image_transfer", **compare(_arguments().demo), "versions": versions}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        print(f"image_transfer: {error}", file=sys.stderr)
-        sys.exit(2)
+    versions = {"phenaki_jax": __version__, "jax": jax.__version__}
+    folder = command.demo_asked(__doc__)
+    sys.exit(command.tell("image_transfer", lambda: {**compare(folder), "versions": versions}))

@@ -10,8 +10,6 @@ with that of the frame before it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import statistics
 import sys
@@ -22,12 +20,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from against import demos
+from against import command, demos
 from tqdm import tqdm
 
 from phenaki_jax import __version__
 from phenaki_jax.data.moving_shapes import world
-from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.story import Scene, Story, tell_stories
 
@@ -117,18 +114,7 @@ def _joins(model: Phenaki) -> dict[str, float]:
     }
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder of a finished demo (default: demo)")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    try:
-        versions = {"phenaki_jax": __version__, "jax": jax.__version__}
-        print(json.dumps({"name": "long_story", **measure(_arguments().demo), "versions": versions}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        print(f"long_story: {error}", file=sys.stderr)
-        sys.exit(2)
+    versions = {"phenaki_jax": __version__, "jax": jax.__version__}
+    folder = command.demo_asked(__doc__)
+    sys.exit(command.tell("long_story", lambda: {**measure(folder), "versions": versions}))

@@ -10,20 +10,17 @@ Interrupted, the same command goes on.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-from against import demos
+from against import command, demos
 
 from phenaki_jax import __version__
 from phenaki_jax.cli.demonstration import measures
 from phenaki_jax.data import tasks
 from phenaki_jax.data.tensorflow_stack import seqio
-from phenaki_jax.errors import UserError
 from phenaki_jax.inference.phenaki import Phenaki
 
 _MIXTURE = "moving_shapes_joint_of_openings"
@@ -64,18 +61,7 @@ def compare(demo: Path) -> dict[str, Any]:
     } | figures
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder of a finished demo (default: demo)")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    try:
-        versions = {"phenaki_jax": __version__, "jax": jax.__version__}
-        print(json.dumps({"name": "prefix_training", **compare(_arguments().demo), "versions": versions}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        print(f"prefix_training: {error}", file=sys.stderr)
-        sys.exit(2)
+    versions = {"phenaki_jax": __version__, "jax": jax.__version__}
+    folder = command.demo_asked(__doc__)
+    sys.exit(command.tell("prefix_training", lambda: {**compare(folder), "versions": versions}))

@@ -9,21 +9,18 @@ table goes to samplers.md in the demo's folder. Interrupted, the same command go
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
-from against import demos
+from against import command, demos
 from tqdm import tqdm
 
 from phenaki_jax import __version__
 from phenaki_jax.cli.demonstration import measures
-from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SAMPLERS
 from phenaki_jax.inference.phenaki import Phenaki
 
@@ -83,18 +80,7 @@ def _table(rows: list[list[Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder of a finished demo (default: demo)")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    try:
-        versions = {"phenaki_jax": __version__, "jax": jax.__version__}
-        print(json.dumps({"name": "samplers", **compare(_arguments().demo), "versions": versions}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        print(f"samplers: {error}", file=sys.stderr)
-        sys.exit(2)
+    versions = {"phenaki_jax": __version__, "jax": jax.__version__}
+    folder = command.demo_asked(__doc__)
+    sys.exit(command.tell("samplers", lambda: {**compare(folder), "versions": versions}))

@@ -9,13 +9,11 @@ They take turns on the same two cores; see benchmarks/tokenizer_step.py.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from typing import Any
 
 import numpy as np
-from against import process
+from against import command, process
 from against.process import Side
 from against.sizes import TransformerSizes, gflop_of_step, gflop_of_transformer
 from against.turns import ENVIRONMENTS, UNITS, peak_gflop_per_s, take_turns
@@ -67,20 +65,6 @@ def _gflop(sizes: TransformerSizes, side: str, batch: int) -> float:
     return rounds + gflop_of_step(sizes.tokenizer, side, batch) / 6
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=10, help="samples of each side (default: 10)")
-    asked = parser.parse_args()
-    if asked.turns < 1:
-        parser.error(f"found --turns {asked.turns}, expected at least 1")
-    return asked
-
-
 if __name__ == "__main__":
-    try:
-        print(json.dumps({"name": "sampling", **compare(_arguments().turns)}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (RuntimeError, OSError) as error:
-        print(f"sampling: {error}", file=sys.stderr)
-        sys.exit(2)
+    turns = command.turns_asked(__doc__, 10, "samples of each side")
+    sys.exit(command.tell("sampling", lambda: compare(turns)))

@@ -25,10 +25,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from against import command
 
 from phenaki_jax import __version__
 from phenaki_jax.data.moving_shapes.builder import prepare
-from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.frechet import frechet_distance
 from phenaki_jax.evaluation.metrics import psnr
 from phenaki_jax.features.random_weights import random_vgg16
@@ -187,7 +187,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser_of(__doc__)
     parser.add_argument("--out", type=Path, default=Path("ablations"), help="folder of data and table")
     parser.add_argument("--steps", type=int, default=300, help="of every training (default: 300)")
     for name, choices in (("quantizers", _QUANTIZERS), ("losses", _LOSSES), ("positions", POSITIONS)):
@@ -195,20 +195,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _measure(asked: argparse.Namespace) -> dict[str, Any]:
+    narrowed = [asked.quantizers, asked.losses, asked.positions]
+    wanted = [row for row in _ROWS if all(part in parts for part, parts in zip(row, narrowed, strict=True))]
+    rows = table(asked.out, asked.steps, wanted)
+    print(f"\n| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}", *map(_line, rows), sep="\n")
+    best = max(rows, key=lambda row: row["psnr"], default=None)
+    return {
+        "ratio": None,
+        "best": best,
+        "rows": rows,
+        "versions": {"phenaki_jax": __version__, "jax": jax.__version__},
+    }
+
+
 if __name__ == "__main__":
-    try:
-        asked = _arguments()
-        narrowed = [asked.quantizers, asked.losses, asked.positions]
-        wanted = [row for row in _ROWS if all(part in parts for part, parts in zip(row, narrowed, strict=True))]
-        rows = table(asked.out, asked.steps, wanted)
-        print(f"\n| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}", *map(_line, rows), sep="\n")
-        best = max(rows, key=lambda row: row["psnr"], default=None)
-        versions = {"phenaki_jax": __version__, "jax": jax.__version__}
-        print(
-            json.dumps({"name": "tokenizer_ablations", "ratio": None, "best": best, "rows": rows, "versions": versions})
-        )
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        print(f"tokenizer_ablations: {error}", file=sys.stderr)
-        sys.exit(2)
+    asked = _arguments()
+    sys.exit(command.tell("tokenizer_ablations", lambda: _measure(asked)))

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from against import clips, process
+from against import clips, command, process
 from against.process import Side
 from against.sizes import Sizes
 
@@ -136,7 +135,7 @@ def _in_words(reached: dict[str, Any]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, of each racer (default: 10)")
     parser.add_argument("--folder", type=Path, default=Path(".bench/clips"), help="of clips (default: .bench/clips)")
     parser.add_argument("--seed", type=int, default=0, help="of both sides (default: 0)")
@@ -149,11 +148,4 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     asked = _arguments()
-    try:
-        figures = race(asked.folder, asked.minutes, asked.seed, asked.racers)
-        print(json.dumps({"name": "tokenizer_race", **figures}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (RuntimeError, OSError) as error:
-        print(f"tokenizer_race: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(command.tell("tokenizer_race", lambda: race(asked.folder, asked.minutes, asked.seed, asked.racers)))

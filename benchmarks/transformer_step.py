@@ -10,13 +10,11 @@ benchmarks/tokenizer_step.py. MLPs have as many parameters on both sides: theirs
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from typing import Any
 
 import numpy as np
-from against import process
+from against import command, process
 from against.process import Side
 from against.sizes import TransformerSizes, gflop_of_transformer
 from against.turns import ENVIRONMENTS, UNITS, peak_gflop_per_s, take_turns
@@ -67,20 +65,6 @@ def compare(turns: int) -> dict[str, Any]:
     return {"units": UNITS, "aims": _AIMS, **figures, "peak_gflop_per_s": peak, "cores": cores, "versions": versions}
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=6, help="turns of three steps, of each side (default: 6)")
-    asked = parser.parse_args()
-    if asked.turns < 1:
-        parser.error(f"found --turns {asked.turns}, expected at least 1")
-    return asked
-
-
 if __name__ == "__main__":
-    try:
-        print(json.dumps({"name": "transformer_step", **compare(_arguments().turns)}))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (RuntimeError, OSError) as error:
-        print(f"transformer_step: {error}", file=sys.stderr)
-        sys.exit(2)
+    turns = command.turns_asked(__doc__, 6, "turns of three steps, of each side")
+    sys.exit(command.tell("transformer_step", lambda: compare(turns)))
