@@ -24,7 +24,9 @@ from phenaki_jax.data.prepare.metadata import (
     write_inputs,
 )
 from phenaki_jax.data.prepare.records import dataset_features
+from phenaki_jax.data.prepare.report import REPORT_FILE, in_words, write_report
 from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.prepare.sources import SUFFIXES
 from phenaki_jax.data.prepare.workers import WorkerSettings
 from phenaki_jax.data.prepare.writing import Writer
 from phenaki_jax.data.tensorflow_stack import tfds
@@ -170,15 +172,18 @@ def _check_listed(journal: Journal, inputs: Sequence[str | os.PathLike[str]]) ->
 
 def _refuse(journal: Journal, work: Path, beside: Path, inputs: Sequence[str | os.PathLike[str]]) -> None:
     """Tells that nothing was good, leaves the report, and nothing else."""
-    counts = summary.write_report(journal, beside)
-    shutil.rmtree(work)
     named = ", ".join(map(str, inputs))
-    if not counts:
-        raise UserError(f"found no video and no image in {named}, expected at least one")
-    reason, count = max(counts.items(), key=lambda item: item[1])
+    passed_over = journal.fact("passed_over")
+    if not journal.count() and not any(journal.problems()):
+        shutil.rmtree(work)
+        only = f", only files that are not read ({in_words(passed_over)})" if passed_over else ""
+        raise UserError(f"found no video and no image in {named}{only}, expected at least one of {', '.join(SUFFIXES)}")
+    counts = write_report(journal, beside).reasons
+    shutil.rmtree(work)
+    reason, count = next(iter(counts.items()))
     raise UserError(
         f"found nothing good in {named}, expected at least one video or image: of {sum(counts.values())}, {count} "
-        f"for the reason: {reason}; {beside / summary.REPORT_FILE} tells of each"
+        f"for the reason: {reason}; {beside / REPORT_FILE} tells of each"
     )
 
 

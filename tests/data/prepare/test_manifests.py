@@ -50,7 +50,7 @@ def test_several_captions_are_a_list_in_json(folder: pathlib.Path) -> None:
         ("a.mp4", "found 1 values, expected 2"),
         ("gone.mp4,x", "found no file 'gone.mp4'"),
         (",x", "found 0 files"),
-        ("notes.txt,x", "suffix '.txt' is none of"),
+        ("notes.txt,x", "found ending '.txt', expected one of .mp4"),
         ('"a.mp4,x', "a quote is not closed"),
         ('a"b".mp4,"x"y', "cannot be read"),
     ],

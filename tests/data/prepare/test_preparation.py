@@ -125,6 +125,8 @@ def test_there_is_something_to_look_at(prepared: Prepared) -> None:
     assert statistics["splits"] == prepared.statistics["splits"]
     assert sum(split["examples"] for split in statistics["splits"].values()) == sum(GOOD.values())
     assert statistics["width"]["most"] == 67
+    # A picture has no length.
+    assert statistics["seconds"]["least"] > 1
     for name in ("contact_sheet.png", "histograms.png"):
         assert (prepared.folder / name).stat().st_size > 1000
     dataset = PreparedDataset.read(prepared.folder)
@@ -233,7 +235,10 @@ def test_what_cannot_be_listed_is_no_fault_of_the_dataset(
 def test_where_nothing_is_good_it_is_told_and_only_the_report_is_left(tmp_path: pathlib.Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
-    with pytest.raises(UserError, match=r"found no video and no image in .*videos"):
+    with pytest.raises(UserError, match=r"found no video and no image in .*videos, expected at least one of .mp4, "):
+        prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
+    (videos / "a.wmv").touch()
+    with pytest.raises(UserError, match=r"in .*videos, only files that are not read \(1 .wmv\), expected at least one"):
         prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
     (videos / "a.mp4").touch()
     (videos / "a.txt").write_text("a caption")
