@@ -7,12 +7,15 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phenaki_jax.errors import UserError, counted
 from phenaki_jax.files import check_folder
 
 if TYPE_CHECKING:
+    from phenaki_jax.data.prepare.listing import Changes
     from phenaki_jax.data.prepare.preparation import Prepared
 
 # In GiB; beyond what machines have.
@@ -85,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
       UserError: see `data.prepare.preparation.prepare` and `PrepareSettings`.
     """
     from phenaki_jax.data.prepare.settings import PrepareSettings
-    from phenaki_jax.errors import UserError
 
     check_folder(Path(args.out))
     names = [field.name for field in dataclasses.fields(PrepareSettings)]
@@ -106,22 +108,48 @@ def run(args: argparse.Namespace) -> int:
     how = WorkerSettings(args.workers or cores, args.time_limit, round(args.memory_limit * 2**30))
     done = prepare(args.inputs, args.out, settings, how)
     if args.json:
-        print(json.dumps({"folder": str(done.folder), "was_there": done.was_there, **done.statistics}))
+        print(
+            json.dumps(
+                {"folder": str(done.folder), "was_there": done.was_there, **done.changes._asdict(), **done.statistics}
+            )
+        )
         return 0
-    print(f"{done.folder}{' was there' if done.was_there else ''}: {_in_words(done)}")
+    print(f"{done.folder}{' was there' if done.was_there else ''}: {_in_words(done, args.test_share)}")
     return 0
 
 
-def _in_words(done: Prepared) -> str:
+def _in_words(done: Prepared, test_share: float) -> str:
     splits = done.statistics["splits"]
-    told = [", ".join(f"{split['examples']} {name} of {split['sources']} sources" for name, split in splits.items())]
+    told = [
+        ", ".join(
+            f"{split['examples']} {name} of {counted(split['sources'], 'source')}" for name, split in splits.items()
+        )
+    ]
     if aside := done.statistics["set_aside"]:
         told.append(f"{aside} set aside, see {done.folder / 'report.txt'}")
+    if any(done.changes):
+        told.append(_changes_in_words(done.changes))
     if not any(name.startswith("test") for name in splits):
         told.append(
-            "nothing is for tests, which a training evaluates on: prepare more files, or with a --test_share above 0, "
-            "or name another dataset as its EVAL_MIXTURE"
+            "nothing is for tests, which a training evaluates on: "
+            f"{_way_to_tests(splits, test_share)}, or name another dataset as its EVAL_MIXTURE"
         )
     if not any(name.startswith("train") for name in splits):
         told.append("nothing is for training: it can be an EVAL_MIXTURE, and be evaluated on")
     return "; ".join(told)
+
+
+def _way_to_tests(splits: Mapping[str, Mapping[str, int]], test_share: float) -> str:
+    if not test_share:
+        return "prepare with a --test_share above 0"
+    # Of two sources of a kind one is for tests, unless a table tells otherwise.
+    if max(split["sources"] for split in splits.values()) > 1:
+        return "name some for tests in the table's column split"
+    return "prepare more files"
+
+
+def _changes_in_words(changes: Changes) -> str:
+    came, gone = changes
+    told = [f"{counted(came, 'file')} came (not in it)"] * bool(came)
+    told += [f"{counted(gone, 'file')} went"] * bool(gone)
+    return f"since then {' and '.join(told)}: another --version or --name is made of the files as they are now"

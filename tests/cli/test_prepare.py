@@ -48,6 +48,14 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
     assert main(["inspect", found["folder"], "--out", str(tmp_path / "grid.png")]) == 0
     assert (tmp_path / "grid.png").exists()
     capsys.readouterr()
+    make_image(videos / "4.png", seed=4)
+    (videos / "3.png").unlink()
+    (videos / "2.mp4").rename(videos / "5.mp4")
+    assert main([*map(str, words)]) == 0
+    told_changes = "; since then 2 files came (not in it) and 2 files went: another --version or --name is made of the"
+    assert told_changes in capsys.readouterr().out
+    assert main([*map(str, words), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).items() >= {"came": 2, "gone": 2}.items()
     assert "made with other settings (quality 95, now 50)" in told(capsys, *words[1:], "--quality", 50)
 
 
@@ -74,15 +82,17 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     assert not (tmp_path / "data").exists()
 
 
+NO_TESTS = "; nothing is for tests, which a training evaluates on:"
+
+
 @pytest.mark.parametrize(
-    ("splits", "told"),
+    ("splits", "sources", "share", "told"),
     [
-        (["train", "test"], ""),
-        (
-            ["train"],
-            "; nothing is for tests, which a training evaluates on: prepare more files, or with a --test_share",
-        ),
-        (["test_images"], "; nothing is for training"),
+        (["train", "test"], 1, "0.02", ""),
+        (["train"], 1, "0.02", f"{NO_TESTS} prepare more files, or name another dataset as its EVAL_MIXTURE\n"),
+        (["train"], 2, "0.02", f"{NO_TESTS} name some for tests in the table's column split, or name another"),
+        (["train"], 2, "0", f"{NO_TESTS} prepare with a --test_share above 0, or name another dataset as its EVAL"),
+        (["test_images"], 1, "0.02", "; nothing is for training"),
     ],
 )
 def test_a_split_that_is_absent_is_told(
@@ -90,13 +100,15 @@ def test_a_split_that_is_absent_is_told(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
     splits: list[str],
+    sources: int,
+    share: str,
     told: str,
 ) -> None:
-    counts = {split: {"examples": 2, "sources": 1} for split in splits}
+    counts = {split: {"examples": 2, "sources": sources} for split in splits}
     done = preparation.Prepared(tmp_path, False, {"splits": counts, "set_aside": 0})
     monkeypatch.setattr(preparation, "prepare", lambda *_: done)
-    assert main(["prepare", "videos", "--out", str(tmp_path)]) == 0
-    shares = ", ".join(f"2 {split} of 1 sources" for split in splits)
+    assert main(["prepare", "videos", "--out", str(tmp_path), "--test_share", share]) == 0
+    shares = ", ".join(f"2 {split} of {'1 source' if sources == 1 else '2 sources'}" for split in splits)
     line = capsys.readouterr().out
     assert line.startswith(f"{tmp_path}: {shares}{told}")
     assert told or line == f"{tmp_path}: {shares}\n"

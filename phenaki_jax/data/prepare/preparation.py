@@ -15,6 +15,7 @@ from tqdm import tqdm
 from phenaki_jax.data.prepare import summary
 from phenaki_jax.data.prepare.folders import check_inputs, find_sources
 from phenaki_jax.data.prepare.journal import Journal
+from phenaki_jax.data.prepare.listing import Changes, changes_since, write_files
 from phenaki_jax.data.prepare.metadata import (
     IMAGES,
     SETTINGS_FILE,
@@ -26,13 +27,14 @@ from phenaki_jax.data.prepare.metadata import (
 from phenaki_jax.data.prepare.records import dataset_features
 from phenaki_jax.data.prepare.report import REPORT_FILE, in_words, write_report
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.data.prepare.sources import SUFFIXES
+from phenaki_jax.data.prepare.sources import SUFFIXES, Found
 from phenaki_jax.data.prepare.workers import WorkerSettings
 from phenaki_jax.data.prepare.writing import Writer
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError, reason_of
 from phenaki_jax.files import locked, make_folder, told_unwritable, write_text
 
+_JOURNAL = "journal.sqlite"
 _RESUMES = "the same command goes on where it stopped"
 
 
@@ -43,11 +45,13 @@ class Prepared(NamedTuple):
       folder: of the dataset.
       was_there: whether it was finished before.
       statistics: see `summary.write_summary`.
+      changes: of the files since it was begun, where that was by an earlier call.
     """
 
     folder: Path
     was_there: bool
     statistics: dict[str, Any]
+    changes: Changes = Changes()
 
 
 def prepare(
@@ -75,13 +79,18 @@ def prepare(
     work = folder.with_name(f"incomplete.{settings.version}")
     make_folder(folder.parent)
     with locked(folder.parent, f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"):
-        if folder.is_dir():
+        was_there, was_begun = folder.is_dir(), (work / _JOURNAL).is_file()
+        if was_there:
             _check_finished(inputs, folder, settings)
             shutil.rmtree(work, ignore_errors=True)
-            return Prepared(folder, True, read_statistics(folder))
-        with told_unwritable(work, f"free some space; {_RESUMES}"), _told_resumable():
-            _prepare(inputs, folder, work, settings, how)
-    return Prepared(folder, False, read_statistics(folder))
+        else:
+            with told_unwritable(work, f"free some space; {_RESUMES}"), _told_resumable():
+                _prepare(inputs, folder, work, settings, how)
+        statistics = read_statistics(folder)
+        if not was_there and not was_begun:
+            return Prepared(folder, was_there, statistics)
+        changes = changes_since(folder, _found(inputs, settings, folder.parents[1]))
+        return Prepared(folder, was_there, statistics, changes)
 
 
 @contextlib.contextmanager
@@ -124,7 +133,7 @@ def _prepare(
     shutil.rmtree(frames, ignore_errors=True)
     for each in (dataset, frames):
         make_folder(each)
-    with contextlib.closing(Journal(work / "journal.sqlite")) as journal:
+    with contextlib.closing(Journal(work / _JOURNAL)) as journal:
         if journal.fact("inputs") is None:
             _list(journal, inputs, work, folder.parents[1], settings)
         _check_settings(work, journal.fact("settings"), settings)
@@ -145,14 +154,19 @@ def _list(
     """Finds all sources, once: what comes to a folder while it is prepared is left for another version."""
     try:
         with journal.together():
-            found = find_sources(inputs, settings, out)
-            journal.add(iter(tqdm(found, desc="looking for files", unit="file", disable=None)))
+            journal.add(_found(inputs, settings, out))
             journal.write_fact("settings", settings.text())
             journal.write_fact("inputs", _absolute(inputs))
-    except (UserError, OSError) as error:
+    except UserError:
         shutil.rmtree(work)
-        if isinstance(error, UserError):
-            raise
+        raise
+
+
+def _found(inputs: Sequence[str | os.PathLike[str]], settings: PrepareSettings, out: Path) -> Found:
+    try:
+        found = find_sources(inputs, settings, out)
+        yield from tqdm(found, desc="looking for files", unit="file", disable=None)
+    except OSError as error:
         named = ", ".join(map(str, inputs))
         raise UserError(f"{named} cannot be read ({reason_of(error)}): see whether it is whole and yours") from error
 
@@ -211,6 +225,7 @@ def _finish(journal: Journal, writer: Writer, dataset: Path, settings: PrepareSe
             check_data=False,
         )
     write_text(dataset / SETTINGS_FILE, settings.text())
+    write_files(dataset, journal.keys())
     summary.write_summary(journal, dataset, settings, names)
 
 

@@ -113,6 +113,11 @@ class _Part(io.RawIOBase):
         super().close()
 
 
+def printable(text: str) -> str:
+    """A name on disk, or what is said of it, which may be in no encoding, as text that can be written."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def check_suffix(key: str) -> str:
     """Of a video or a picture, in lower case.
 

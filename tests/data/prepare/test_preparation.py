@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from phenaki_jax.data.clips import count_clips
 from phenaki_jax.data.prepare import preparation, writing
+from phenaki_jax.data.prepare.listing import Changes
 from phenaki_jax.data.prepare.metadata import PreparedDataset
 from phenaki_jax.data.prepare.preparation import Prepared, prepare
 from phenaki_jax.data.prepare.records import encode_example
@@ -147,6 +148,26 @@ def test_a_finished_dataset_is_left_alone(folder: pathlib.Path, prepared: Prepar
         prepare([folder.parent], prepared.folder.parents[1], SETTINGS, TWO_WORKERS)
 
 
+def test_what_a_finished_dataset_was_made_of_is_compared(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, data = make_images(tmp_path / "images", 3), tmp_path / "data"
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes()
+    make_image(images / "3.png", seed=3)
+    (images / "3.txt").write_text("image 3")
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes(came=1)
+    for name in ("0.png", "0.txt", "1.png", "1.txt"):
+        (images / name).unlink()
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes(came=1, gone=2)
+    listed = data / "my_videos" / "1.0.0" / "files.jsonl"
+    assert listed.read_text() == '"0.png"\n"1.png"\n"2.png"\n'
+    listed.write_text("0.png\n")
+    with pytest.raises(UserError, match=r"files.jsonl cannot be read .*: delete it, and no files are compared"):
+        prepare([images], data, SETTINGS, ONE_WORKER)
+    listed.unlink()
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes()
+
+
 def test_a_finished_dataset_whose_settings_are_damaged_is_told(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     finished = tmp_path / "my_videos" / "1.0.0"
     finished.mkdir(parents=True)
@@ -182,9 +203,12 @@ def test_what_was_interrupted_goes_on_from_another_working_directory(
             prepare(["images"], "data", SETTINGS, ONE_WORKER)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    make_image(tmp_path / "images" / "later.png", seed=6)
     done = prepare(["../images"], "../data", SETTINGS, ONE_WORKER)
     assert report(done.folder) == {}
-    assert prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER).was_there
+    assert done.changes == Changes(came=1)
+    again = prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER)
+    assert again == done._replace(folder=tmp_path / "data" / "my_videos" / "1.0.0", was_there=True)
     sources = [each["source"].decode() for split in read(done.folder).values() for each in split]
     assert sorted(sources) == [f"{index}.png" for index in range(6)]
 
