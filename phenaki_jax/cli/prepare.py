@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from phenaki_jax.data.prepare.listing import Changes
     from phenaki_jax.data.prepare.preparation import Prepared
 
-# In GiB; beyond what machines have.
-_MOST_MEMORY = 2**20
+# In GiB: below the first, decoders cannot be loaded, and no machine has more than the other.
+_LEAST_MEMORY, _MOST_MEMORY = 0.25, 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +95,13 @@ def run(args: argparse.Namespace) -> int:
     if args.shard_mb < 1:
         raise UserError(f"found shard_mb {args.shard_mb}, expected at least 1, such as 128")
     settings = PrepareSettings(**given, ignored_columns=tuple(args.ignore_columns), shard_bytes=args.shard_mb * 2**20)
-    if args.workers < 0 or not 0 < args.time_limit < math.inf or not 0 < args.memory_limit <= _MOST_MEMORY:
+    if args.workers < 0:
+        raise UserError(f"found workers {args.workers}, expected at least 1, or 0 for one on each core")
+    if not 0 < args.time_limit < math.inf:
+        raise UserError(f"found time_limit {args.time_limit:g}, expected seconds above 0, such as 60")
+    if not _LEAST_MEMORY <= args.memory_limit <= _MOST_MEMORY:
         raise UserError(
-            f"found workers {args.workers}, time_limit {args.time_limit:g} and memory_limit {args.memory_limit:g}, "
-            f"expected none below 0, limits above it, and at most {_MOST_MEMORY} GiB"
+            f"found memory_limit {args.memory_limit:g}, expected {_LEAST_MEMORY} to {_MOST_MEMORY} GiB, such as 4"
         )
     # After what takes no time to check.
     from phenaki_jax.data.prepare.preparation import prepare

@@ -66,11 +66,14 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
         (["--name", "My videos"], "found name 'My videos', expected lower-case letters"),
         (["--size", "4"], "found size 4, expected 16 to 2048"),
         (["--on_missing_caption", "drop"], "found on_missing_caption 'drop', expected one of skip, empty"),
-        (["--time_limit", "0"], "time_limit 0"),
-        (["--time_limit", "nan"], "time_limit nan"),
-        (["--memory_limit", "inf"], "memory_limit inf"),
-        (["--memory_limit", "nan"], "memory_limit nan"),
-        (["--memory_limit", "1e300"], "memory_limit 1e+300"),
+        (["--workers", "-1"], "error: found workers -1, expected at least 1, or 0 for one on each core\n"),
+        (["--time_limit", "0"], "error: found time_limit 0, expected seconds above 0, such as 60\n"),
+        (["--time_limit", "-3"], "found time_limit -3"),
+        (["--time_limit", "nan"], "found time_limit nan"),
+        (["--memory_limit", "0.1"], "error: found memory_limit 0.1, expected 0.25 to 1048576 GiB, such as 4\n"),
+        (["--memory_limit", "inf"], "found memory_limit inf"),
+        (["--memory_limit", "nan"], "found memory_limit nan"),
+        (["--memory_limit", "1e300"], "found memory_limit 1e+300"),
         (["--shard_mb", "0"], "found shard_mb 0, expected at least 1"),
         (["--fps", "0"], "found fps 0, expected"),
     ],
@@ -117,3 +120,15 @@ def test_a_split_that_is_absent_is_told(
 def test_a_folder_of_nothing_is_told(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "videos").mkdir()
     assert "found no video and no image in" in told(capsys, tmp_path / "videos", "--out", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_least_memory_is_enough_to_decode(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "a.mp4", size="640x360")
+    make_image(tmp_path / "videos" / "b.webp")
+    words = [tmp_path / "videos", "--out", tmp_path / "data", "--frames", 5, "--on_missing_caption", "empty"]
+    assert main(["prepare", *map(str, words), "--workers", "1", "--memory_limit", "0.25", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["set_aside"] == 0
+    assert {split: each["examples"] for split, each in found["splits"].items()} == {"train": 4, "train_images": 1}

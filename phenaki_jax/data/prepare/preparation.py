@@ -32,7 +32,7 @@ from phenaki_jax.data.prepare.workers import WorkerSettings
 from phenaki_jax.data.prepare.writing import Writer
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError, reason_of
-from phenaki_jax.files import locked, make_folder, told_unwritable, write_text
+from phenaki_jax.files import LOCK, locked, make_folder, told_unwritable, write_text
 
 _JOURNAL = "journal.sqlite"
 _RESUMES = "the same command goes on where it stopped"
@@ -77,8 +77,10 @@ def prepare(
     check_inputs(inputs)
     folder = Path(out) / settings.name / settings.version
     work = folder.with_name(f"incomplete.{settings.version}")
+    missing = [place for place in (folder.parent, *folder.parent.parents) if not place.exists()]
     make_folder(folder.parent)
-    with locked(folder.parent, f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"):
+    refusal = f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"
+    with locked(folder.parent, refusal), _removed_where_refused(missing):
         was_there, was_begun = folder.is_dir(), (work / _JOURNAL).is_file()
         if was_there:
             _check_finished(inputs, folder, settings)
@@ -99,6 +101,21 @@ def _told_resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; {_RESUMES}") from error
+
+
+@contextlib.contextmanager
+def _removed_where_refused(folders: Sequence[Path]) -> Iterator[None]:
+    """Of folders that were made for a dataset, the innermost first, leaves none that holds nothing but a lock."""
+    try:
+        yield
+    except UserError:
+        if folders and os.listdir(folders[0]) == [LOCK]:
+            (folders[0] / LOCK).unlink()
+            # Another command may have begun beside it.
+            with contextlib.suppress(OSError):
+                for each in folders:
+                    each.rmdir()
+        raise
 
 
 def _check_finished(inputs: Sequence[str | os.PathLike[str]], folder: Path, settings: PrepareSettings) -> None:

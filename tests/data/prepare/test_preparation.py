@@ -272,6 +272,16 @@ def test_where_nothing_is_good_it_is_told_and_only_the_report_is_left(tmp_path: 
     assert left == {".lock", "report.jsonl", "report.txt"}
 
 
+def test_of_a_refused_table_nothing_is_left_and_what_was_there_stays(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "table.csv").write_text("a.mp4,a dog\n")
+    for before in ("", "data", "data/my_videos"):
+        (tmp_path / before).mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="in the first line, expected the names of columns"):
+            prepare([tmp_path / "table.csv"], tmp_path / "data", SETTINGS, ONE_WORKER)
+        assert (tmp_path / "data").exists() == bool(before)
+        assert (tmp_path / "data" / "my_videos").exists() == (before == "data/my_videos")
+
+
 def test_the_only_video_is_for_training(tmp_path: pathlib.Path) -> None:
     (tmp_path / "videos").mkdir()
     make_video(tmp_path / "videos" / "a.mp4")
