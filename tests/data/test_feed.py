@@ -264,7 +264,10 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"mixture": "moving_shapes"}, "found mixture 'moving_shapes', expected one of .*moving_shapes_joint"),
+        (
+            {"mixture": "moving_shapes"},
+            "found mixture 'moving_shapes': did you mean moving_shapes_joint\\? expected one of",
+        ),
         (
             {"split": "validation"},
             "found split 'validation', expected one of test, train, of moving_shapes_joint$",

@@ -157,11 +157,13 @@ def test_the_newest_version_is_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> None:
-    expected = (
-        rf"found mixture 'other', .*; of datasets prepared in {data_dir}: both, both_video_text, both_image_text, "
-    )
-    with pytest.raises(UserError, match=expected):
-        provider_of("other", data_dir)
+    there = rf"expected one of both, .*, clips, clips_video_text \(prepared in {data_dir}\), moving_shapes_.*"
+    with pytest.raises(UserError, match=f"found mixture 'nowhere', {there}, or a published one .bair_.* more, see"):
+        provider_of("nowhere", data_dir)
+    with pytest.raises(UserError, match=rf"found mixture 'both_vidoe_text': did you mean both_video_text\? {there}"):
+        provider_of("both_vidoe_text", data_dir)
+    with pytest.raises(UserError, match=rf"expected one of moving_shapes.*; nothing is prepared in {data_dir}/both;"):
+        provider_of("nowhere", data_dir / "both")
     with pytest.raises(UserError, match="clips_image_text"):
         provider_of("clips_image_text", data_dir)
 
