@@ -155,4 +155,4 @@ def _changes_in_words(changes: Changes) -> str:
     came, gone = changes
     told = [f"{counted(came, 'file')} came (not in it)"] * bool(came)
     told += [f"{counted(gone, 'file')} went"] * bool(gone)
-    return f"since then {' and '.join(told)}: another --version or --name is made of the files as they are now"
+    return f"since it was begun {' and '.join(told)}: another --version or --name is made of the files as they are now"

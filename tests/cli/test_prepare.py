@@ -52,7 +52,9 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
     (videos / "3.png").unlink()
     (videos / "2.mp4").rename(videos / "5.mp4")
     assert main([*map(str, words)]) == 0
-    told_changes = "; since then 2 files came (not in it) and 2 files went: another --version or --name is made of the"
+    told_changes = (
+        "; since it was begun 2 files came (not in it) and 2 files went: another --version or --name is made of the"
+    )
     assert told_changes in capsys.readouterr().out
     assert main([*map(str, words), "--json"]) == 0
     assert json.loads(capsys.readouterr().out).items() >= {"came": 2, "gone": 2}.items()
