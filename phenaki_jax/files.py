@@ -18,6 +18,7 @@ from pathlib import Path
 
 from phenaki_jax.errors import TemporaryError, UserError, half_written, may_pass, reason_of
 
+LOCK = ".lock"
 _ABANDONED_SECONDS = 3600
 
 
@@ -164,8 +165,8 @@ def locked(folder: Path, refusal: str = "") -> Iterator[None]:
     Raises:
       UserError: another process holds it, or the folder cannot be written to.
     """
-    with told_unwritable(make_folder(folder) / ".lock"):
-        file = open(folder / ".lock", "w")  # noqa: SIM115  (closed below)
+    with told_unwritable(make_folder(folder) / LOCK):
+        file = open(folder / LOCK, "w")  # noqa: SIM115  (closed below)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))

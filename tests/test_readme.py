@@ -124,9 +124,9 @@ def test_a_run_file_of_ones_own_registers_and_names_the_task(data_dir: pathlib.P
     assert _feed(data.data_dir, "train").batch_spec["video"].shape == (4, 11, 32, 32, 3)
 
 
-def _commands_of(section: str) -> list[list[str]]:
-    """The commands of a section of the README, as a shell would split them."""
-    text = (ROOT / "README.md").read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
+def _commands_of(section: str, page: pathlib.Path = PAGES[0]) -> list[list[str]]:
+    """The commands of a section of a page, as a shell would split them."""
+    text = page.read_text().partition(f"## {section}\n")[2].partition("\n## ")[0]
     lines = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE)).replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines]
 
@@ -142,6 +142,31 @@ DATA = (
 STEPS = ("--gin.STEPS=4", "--gin.WARMUP_STEPS=1", "--gin.BATCH_SIZE=4", "--gin.loop.Schedule.eval_every=4")
 
 
+def _make_videos(folder: pathlib.Path) -> None:
+    folder.mkdir()
+    for index in range(6):
+        make_video(folder / f"{index}.mp4", seconds=9, filters=f"hue=h={60 * index}")
+        (folder / f"{index}.txt").write_text(f"a caption of video {index}")
+    make_image(folder / "picture.png")
+    (folder / "picture.txt").write_text("a caption of a picture")
+
+
+@pytest.mark.slow
+def test_the_small_trainings_of_own_videos_go_in_the_commands_of_the_docs(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands as they stand, but for the number of steps."""
+    commands = _commands_of("Tasks", PAGES[1])
+    assert [words[:2] for words in commands] == [["phenaki", name] for name in ("prepare", "train", "train")]
+    _make_videos(tmp_path / "my_videos")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gin_configs").symlink_to(ROOT / "gin_configs")
+    for _, *words in commands:
+        if words[0] == "train":
+            words += STEPS
+        subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True)
+
+
 @pytest.mark.slow
 def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -151,12 +176,7 @@ def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
     assert [words[:2] for words in commands] == [
         ["phenaki", name] for name in ("prepare", "train", "train", "export", "generate")
     ]
-    (tmp_path / "my_videos").mkdir()
-    for index in range(6):
-        make_video(tmp_path / "my_videos" / f"{index}.mp4", seconds=9, filters=f"hue=h={60 * index}")
-        (tmp_path / "my_videos" / f"{index}.txt").write_text(f"a caption of video {index}")
-    make_image(tmp_path / "my_videos" / "picture.png")
-    (tmp_path / "my_videos" / "picture.txt").write_text("a caption of a picture")
+    _make_videos(tmp_path / "my_videos")
     monkeypatch.chdir(tmp_path)
     for _, *words in commands:
         if words[0] == "train":

@@ -7,16 +7,19 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phenaki_jax.errors import UserError, counted
 from phenaki_jax.files import check_folder
 
 if TYPE_CHECKING:
+    from phenaki_jax.data.prepare.listing import Changes
     from phenaki_jax.data.prepare.preparation import Prepared
 
-# In GiB; beyond what machines have.
-_MOST_MEMORY = 2**20
+# In GiB: below the first, decoders cannot be loaded, and no machine has more than the other.
+_LEAST_MEMORY, _MOST_MEMORY = 0.25, 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
       UserError: see `data.prepare.preparation.prepare` and `PrepareSettings`.
     """
     from phenaki_jax.data.prepare.settings import PrepareSettings
-    from phenaki_jax.errors import UserError
 
     check_folder(Path(args.out))
     names = [field.name for field in dataclasses.fields(PrepareSettings)]
@@ -93,10 +95,13 @@ def run(args: argparse.Namespace) -> int:
     if args.shard_mb < 1:
         raise UserError(f"found shard_mb {args.shard_mb}, expected at least 1, such as 128")
     settings = PrepareSettings(**given, ignored_columns=tuple(args.ignore_columns), shard_bytes=args.shard_mb * 2**20)
-    if args.workers < 0 or not 0 < args.time_limit < math.inf or not 0 < args.memory_limit <= _MOST_MEMORY:
+    if args.workers < 0:
+        raise UserError(f"found workers {args.workers}, expected at least 1, or 0 for one on each core")
+    if not 0 < args.time_limit < math.inf:
+        raise UserError(f"found time_limit {args.time_limit:g}, expected seconds above 0, such as 60")
+    if not _LEAST_MEMORY <= args.memory_limit <= _MOST_MEMORY:
         raise UserError(
-            f"found workers {args.workers}, time_limit {args.time_limit:g} and memory_limit {args.memory_limit:g}, "
-            f"expected none below 0, limits above it, and at most {_MOST_MEMORY} GiB"
+            f"found memory_limit {args.memory_limit:g}, expected {_LEAST_MEMORY} to {_MOST_MEMORY} GiB, such as 4"
         )
     # After what takes no time to check.
     from phenaki_jax.data.prepare.preparation import prepare
@@ -106,22 +111,48 @@ def run(args: argparse.Namespace) -> int:
     how = WorkerSettings(args.workers or cores, args.time_limit, round(args.memory_limit * 2**30))
     done = prepare(args.inputs, args.out, settings, how)
     if args.json:
-        print(json.dumps({"folder": str(done.folder), "was_there": done.was_there, **done.statistics}))
+        print(
+            json.dumps(
+                {"folder": str(done.folder), "was_there": done.was_there, **done.changes._asdict(), **done.statistics}
+            )
+        )
         return 0
-    print(f"{done.folder}{' was there' if done.was_there else ''}: {_in_words(done)}")
+    print(f"{done.folder}{' was there' if done.was_there else ''}: {_in_words(done, args.test_share)}")
     return 0
 
 
-def _in_words(done: Prepared) -> str:
+def _in_words(done: Prepared, test_share: float) -> str:
     splits = done.statistics["splits"]
-    told = [", ".join(f"{split['examples']} {name} of {split['sources']} sources" for name, split in splits.items())]
+    told = [
+        ", ".join(
+            f"{split['examples']} {name} of {counted(split['sources'], 'source')}" for name, split in splits.items()
+        )
+    ]
     if aside := done.statistics["set_aside"]:
         told.append(f"{aside} set aside, see {done.folder / 'report.txt'}")
+    if any(done.changes):
+        told.append(_changes_in_words(done.changes))
     if not any(name.startswith("test") for name in splits):
         told.append(
-            "nothing is for tests, which a training evaluates on: prepare more files, or with a --test_share above 0, "
-            "or name another dataset as its EVAL_MIXTURE"
+            "nothing is for tests, which a training evaluates on: "
+            f"{_way_to_tests(splits, test_share)}, or name another dataset as its EVAL_MIXTURE"
         )
     if not any(name.startswith("train") for name in splits):
         told.append("nothing is for training: it can be an EVAL_MIXTURE, and be evaluated on")
     return "; ".join(told)
+
+
+def _way_to_tests(splits: Mapping[str, Mapping[str, int]], test_share: float) -> str:
+    if not test_share:
+        return "prepare with a --test_share above 0"
+    # Of two sources of a kind one is for tests, unless a table tells otherwise.
+    if max(split["sources"] for split in splits.values()) > 1:
+        return "name some for tests in the table's column split"
+    return "prepare more files"
+
+
+def _changes_in_words(changes: Changes) -> str:
+    came, gone = changes
+    told = [f"{counted(came, 'file')} came (not in it)"] * bool(came)
+    told += [f"{counted(gone, 'file')} went"] * bool(gone)
+    return f"since it was begun {' and '.join(told)}: another --version or --name is made of the files as they are now"

@@ -32,6 +32,11 @@ _SEED_OF_STEP = 1_000_003
 _CORES_USED_UNTUNED = 16
 # What TensorFlow makes of a failed assertion, in whose data are the words and numbers of `converters`.
 _FAILED_CHECK = re.compile(r"assertion failed: (\[.*\])")
+_WAYS_TO_SPLITS = {
+    "train": ": train on another MIXTURE, or make one with it, as phenaki prepare does with a --test_share below 1",
+    "test": ": evaluate on another EVAL_MIXTURE, or make one with it, as phenaki prepare does of two files and more "
+    "with a --test_share above 0",
+}
 _PART = re.compile(r"\[([^\[\]]*)\]")
 _ABSENT = re.compile(r"missing an expected feature during \w+ validation: '(\w+)'")
 _WRONG_TYPE = re.compile(r"incorrect type for feature '(\w+)'.* Got (\w+), expected (\w+)", re.DOTALL)
@@ -257,9 +262,8 @@ def make_feed(
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(CONVERTERS)}")
     if split not in provider.splits:
         raise UserError(
-            f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}, of {provider.name}: name "
-            "another mixture (for tests EVAL_MIXTURE), or make one with it, as phenaki prepare does of two files and "
-            "more with a --test_share above 0"
+            f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}, of {provider.name}"
+            + _WAYS_TO_SPLITS.get(split, "")
         )
     shares, writes = _shares_of_process(sharding, settings, order.shares if order else None)
     datasets = [_dataset(provider, settings, share, os.fspath(data_dir)) for share in shares]

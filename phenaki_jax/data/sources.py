@@ -10,7 +10,7 @@ from phenaki_jax.data.prepared import prepared_names, prepared_provider
 from phenaki_jax.data.published.provider import published_names, published_provider
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, near
 
 
 def provider_of(
@@ -35,12 +35,18 @@ def provider_of(
         return known_by_all
     if data_dir is not None and (prepared := prepared_provider(mixture, data_dir)) is not None:
         return prepared
-    known += published_names()
-    there = prepared_names(data_dir) if data_dir is not None else []
-    in_folder = f"; of datasets prepared in {data_dir}: {', '.join(there) or 'none'}" if data_dir is not None else ""
-    raise UserError(
-        f"found mixture {mixture!r}, expected one of {', '.join(known)}{in_folder}; one of your own is known once it "
-        "is made with phenaki prepare, or the module that registers it is imported"
+    raise UserError(_unknown(mixture, known, data_dir))
+
+
+def _unknown(mixture: str, known: list[str], data_dir: str | os.PathLike[str] | None) -> str:
+    published, there = published_names(), prepared_names(data_dir) if data_dir is not None else []
+    meant = near(mixture, [*there, *known, *published])
+    own = f"{', '.join(there)} (prepared in {data_dir}), " if there else ""
+    none = f"; nothing is prepared in {data_dir}" if data_dir is not None and not there else ""
+    return (
+        f"found mixture {mixture!r}{f': {meant}' if meant else ', '}expected one of {own}{', '.join(known)}, "
+        f"or a published one ({', '.join(published[:2])} and {len(published) - 2} more, see docs/data.md){none}; "
+        "one of your own is known once it is made with phenaki prepare, or the module that registers it is imported"
     )
 
 

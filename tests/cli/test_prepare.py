@@ -48,6 +48,16 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
     assert main(["inspect", found["folder"], "--out", str(tmp_path / "grid.png")]) == 0
     assert (tmp_path / "grid.png").exists()
     capsys.readouterr()
+    make_image(videos / "4.png", seed=4)
+    (videos / "3.png").unlink()
+    (videos / "2.mp4").rename(videos / "5.mp4")
+    assert main([*map(str, words)]) == 0
+    told_changes = (
+        "; since it was begun 2 files came (not in it) and 2 files went: another --version or --name is made of the"
+    )
+    assert told_changes in capsys.readouterr().out
+    assert main([*map(str, words), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).items() >= {"came": 2, "gone": 2}.items()
     assert "made with other settings (quality 95, now 50)" in told(capsys, *words[1:], "--quality", 50)
 
 
@@ -58,11 +68,14 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
         (["--name", "My videos"], "found name 'My videos', expected lower-case letters"),
         (["--size", "4"], "found size 4, expected 16 to 2048"),
         (["--on_missing_caption", "drop"], "found on_missing_caption 'drop', expected one of skip, empty"),
-        (["--time_limit", "0"], "time_limit 0"),
-        (["--time_limit", "nan"], "time_limit nan"),
-        (["--memory_limit", "inf"], "memory_limit inf"),
-        (["--memory_limit", "nan"], "memory_limit nan"),
-        (["--memory_limit", "1e300"], "memory_limit 1e+300"),
+        (["--workers", "-1"], "error: found workers -1, expected at least 1, or 0 for one on each core\n"),
+        (["--time_limit", "0"], "error: found time_limit 0, expected seconds above 0, such as 60\n"),
+        (["--time_limit", "-3"], "found time_limit -3"),
+        (["--time_limit", "nan"], "found time_limit nan"),
+        (["--memory_limit", "0.1"], "error: found memory_limit 0.1, expected 0.25 to 1048576 GiB, such as 4\n"),
+        (["--memory_limit", "inf"], "found memory_limit inf"),
+        (["--memory_limit", "nan"], "found memory_limit nan"),
+        (["--memory_limit", "1e300"], "found memory_limit 1e+300"),
         (["--shard_mb", "0"], "found shard_mb 0, expected at least 1"),
         (["--fps", "0"], "found fps 0, expected"),
     ],
@@ -74,15 +87,17 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     assert not (tmp_path / "data").exists()
 
 
+NO_TESTS = "; nothing is for tests, which a training evaluates on:"
+
+
 @pytest.mark.parametrize(
-    ("splits", "told"),
+    ("splits", "sources", "share", "told"),
     [
-        (["train", "test"], ""),
-        (
-            ["train"],
-            "; nothing is for tests, which a training evaluates on: prepare more files, or with a --test_share",
-        ),
-        (["test_images"], "; nothing is for training"),
+        (["train", "test"], 1, "0.02", ""),
+        (["train"], 1, "0.02", f"{NO_TESTS} prepare more files, or name another dataset as its EVAL_MIXTURE\n"),
+        (["train"], 2, "0.02", f"{NO_TESTS} name some for tests in the table's column split, or name another"),
+        (["train"], 2, "0", f"{NO_TESTS} prepare with a --test_share above 0, or name another dataset as its EVAL"),
+        (["test_images"], 1, "0.02", "; nothing is for training"),
     ],
 )
 def test_a_split_that_is_absent_is_told(
@@ -90,13 +105,15 @@ def test_a_split_that_is_absent_is_told(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
     splits: list[str],
+    sources: int,
+    share: str,
     told: str,
 ) -> None:
-    counts = {split: {"examples": 2, "sources": 1} for split in splits}
+    counts = {split: {"examples": 2, "sources": sources} for split in splits}
     done = preparation.Prepared(tmp_path, False, {"splits": counts, "set_aside": 0})
     monkeypatch.setattr(preparation, "prepare", lambda *_: done)
-    assert main(["prepare", "videos", "--out", str(tmp_path)]) == 0
-    shares = ", ".join(f"2 {split} of 1 sources" for split in splits)
+    assert main(["prepare", "videos", "--out", str(tmp_path), "--test_share", share]) == 0
+    shares = ", ".join(f"2 {split} of {'1 source' if sources == 1 else '2 sources'}" for split in splits)
     line = capsys.readouterr().out
     assert line.startswith(f"{tmp_path}: {shares}{told}")
     assert told or line == f"{tmp_path}: {shares}\n"
@@ -105,3 +122,15 @@ def test_a_split_that_is_absent_is_told(
 def test_a_folder_of_nothing_is_told(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "videos").mkdir()
     assert "found no video and no image in" in told(capsys, tmp_path / "videos", "--out", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_least_memory_is_enough_to_decode(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "a.mp4", size="640x360")
+    make_image(tmp_path / "videos" / "b.webp")
+    words = [tmp_path / "videos", "--out", tmp_path / "data", "--frames", 5, "--on_missing_caption", "empty"]
+    assert main(["prepare", *map(str, words), "--workers", "1", "--memory_limit", "0.25", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["set_aside"] == 0
+    assert {split: each["examples"] for split, each in found["splits"].items()} == {"train": 4, "train_images": 1}

@@ -264,10 +264,13 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"mixture": "moving_shapes"}, "found mixture 'moving_shapes', expected one of .*moving_shapes_joint"),
+        (
+            {"mixture": "moving_shapes"},
+            "found mixture 'moving_shapes': did you mean moving_shapes_joint\\? expected one of",
+        ),
         (
             {"split": "validation"},
-            "found split 'validation', expected one of test, train, of moving_shapes_.*--test_share above 0",
+            "found split 'validation', expected one of test, train, of moving_shapes_joint$",
         ),
         ({"converter": "vae"}, "found converter 'vae', expected one of tokenizer, transformer"),
         ({"batch_size": 7}, "found batch_size 7, expected a multiple of 2, .* set that of moving_shapes_joint to 8"),

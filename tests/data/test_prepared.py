@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phenaki_jax.data.feed import make_feed
+from phenaki_jax.data.feed import MixtureFeed, make_feed
 from phenaki_jax.data.prepare import metadata
 from phenaki_jax.data.prepare.pictures import encode_jpeg
 from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
@@ -112,10 +112,10 @@ def test_a_dataset_of_clips_alone_is_a_mixture_of_one_task(data_dir: pathlib.Pat
     ]
 
 
-def test_a_feed_yields_batches_of_it_by_name(data_dir: pathlib.Path) -> None:
-    feed = make_feed(
-        mixture="both",
-        split="test",
+def feed_of(mixture: str, split: str, data_dir: pathlib.Path) -> MixtureFeed:
+    return make_feed(
+        mixture=mixture,
+        split=split,
         batch_size=4,
         frames=5,
         text_length=8,
@@ -125,7 +125,25 @@ def test_a_feed_yields_batches_of_it_by_name(data_dir: pathlib.Path) -> None:
         sharding=jax.sharding.NamedSharding(jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec("data")),
         data_dir=data_dir,
     )
-    batch = next(feed)
+
+
+@pytest.mark.parametrize(
+    ("there", "split", "advice"),
+    [
+        ("test", "train", "train on another MIXTURE, or .* with a --test_share below 1"),
+        ("train", "test", "evaluate on another EVAL_MIXTURE, or .* of two files and more with a --test_share above 0"),
+    ],
+)
+def test_a_split_that_is_absent_is_told_with_what_makes_it(
+    tmp_path: pathlib.Path, there: str, split: str, advice: str
+) -> None:
+    write_dataset(tmp_path, "half", {there: 4})
+    with pytest.raises(UserError, match=f"found split '{split}', expected one of {there}, of half: {advice}$"):
+        feed_of("half", split, tmp_path)
+
+
+def test_a_feed_yields_batches_of_it_by_name(data_dir: pathlib.Path) -> None:
+    batch = next(feed_of("both", "test", data_dir))
     assert batch["video"].shape == (4, 5, SIZE, SIZE, 3)
     assert batch["frame_mask"].sum(1).min() in (1, 5)
     [task] = rates_of("clips", data_dir)
@@ -139,11 +157,13 @@ def test_the_newest_version_is_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> None:
-    expected = (
-        rf"found mixture 'other', .*; of datasets prepared in {data_dir}: both, both_video_text, both_image_text, "
-    )
-    with pytest.raises(UserError, match=expected):
-        provider_of("other", data_dir)
+    there = rf"expected one of both, .*, clips, clips_video_text \(prepared in {data_dir}\), moving_shapes_.*"
+    with pytest.raises(UserError, match=f"found mixture 'nowhere', {there}, or a published one .bair_.* more, see"):
+        provider_of("nowhere", data_dir)
+    with pytest.raises(UserError, match=rf"found mixture 'both_vidoe_text': did you mean both_video_text\? {there}"):
+        provider_of("both_vidoe_text", data_dir)
+    with pytest.raises(UserError, match=rf"expected one of moving_shapes.*; nothing is prepared in {data_dir}/both;"):
+        provider_of("nowhere", data_dir / "both")
     with pytest.raises(UserError, match="clips_image_text"):
         provider_of("clips_image_text", data_dir)
 

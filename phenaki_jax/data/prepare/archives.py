@@ -11,7 +11,7 @@ from typing import Any
 
 from phenaki_jax.data.prepare.captions import clean_captions, decode_text
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.data.prepare.sources import SUFFIXES, Found, Place, Problem, Source
+from phenaki_jax.data.prepare.sources import SUFFIXES, Found, PassedOver, Place, Problem, Source, captions_alone
 from phenaki_jax.errors import UserError, reason_of
 
 TAR_SUFFIX = ".tar"
@@ -19,7 +19,18 @@ _CAPTION_SUFFIXES = (".txt", ".json")
 _CAPTION_FIELDS = ("caption", "captions", "text")
 _LARGEST_CAPTION_FILE = 2**20
 _READ_BYTES = 2**20
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _TAKEN = "what stands before the damage is taken, and nothing behind it"
+
+
+class _Contents:
+    """What is in a tar, by the names of its members without their endings."""
+
+    def __init__(self) -> None:
+        self.media: dict[str, list[tuple[str, Place]]] = {}
+        self.texts: dict[str, list[str]] = {}
+        self.notes: dict[str, list[str]] = {}
+        self.unread: dict[str, str] = {}
 
 
 def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Found:
@@ -27,38 +38,57 @@ def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Fou
 
     Members of one key stand together, as webdataset writes them; others are found too.
     """
-    media: dict[str, list[tuple[str, Place]]] = {}
-    texts: dict[str, list[str]] = {}
-    notes: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    own = f"{prefix}{path.name}"
-    whole = os.path.abspath(path)
+    own, contents = f"{prefix}{path.name}", _Contents()
+    if packed := _compression(path):
+        yield Problem(own, f"is compressed ({packed}), expected a plain .tar: unpack it, as with {packed} -dc")
+        return
     try:
-        for member, data in _members(path):
-            name = PurePosixPath(member.name)
-            key, suffix = str(name.with_suffix("")), name.suffix.lower()
-            if suffix in SUFFIXES and str(name) in seen:
-                yield Problem(f"{own}/{name}", "is there again in the tar, of which the first of this name is taken")
-            elif suffix in SUFFIXES:
-                seen.add(str(name))
-                place = Place(whole, member.offset_data, member.size, suffix)
-                media.setdefault(key, []).append((f"{own}/{name}", place))
-            elif suffix in _CAPTION_SUFFIXES:
-                try:
-                    said, note = _texts(suffix, data)
-                except UserError as error:
-                    yield Problem(f"{own}/{name}", str(error))
-                    continue
-                texts.setdefault(key, []).extend(said)
-                notes.setdefault(key, []).extend([note] if note else [])
+        yield from _gathered(path, own, contents)
     except (tarfile.TarError, OSError, EOFError) as error:
         yield Problem(own, f"is damaged ({reason_of(error)}): {_TAKEN}")
-    for key in sorted(media.keys() | texts.keys()):
-        captions, lost = clean_captions(texts.get(key, []), settings.caption_length)
-        for called, place in media.get(key, []):
-            yield Source(called, place, 0.0, -1.0, tuple(captions), (*notes.get(key, []), *lost))
-        if key not in media:
-            yield Problem(f"{own}/{key}", "has captions, and no video or image of its name")
+    for key in sorted(contents.media.keys() | contents.texts.keys()):
+        captions, lost = clean_captions(contents.texts.get(key, []), settings.caption_length)
+        for called, place in contents.media.get(key, []):
+            yield Source(called, place, 0.0, -1.0, tuple(captions), (*contents.notes.get(key, []), *lost))
+        if key not in contents.media:
+            yield Problem(f"{own}/{key}", captions_alone(contents.unread.get(key)))
+
+
+def _compression(path: Path) -> str:
+    """The program that a file was compressed with; empty where it was not."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(max(map(len, _COMPRESSED)))
+    except OSError:
+        # Which is told where the tar is read.
+        return ""
+    return next((program for mark, program in _COMPRESSED.items() if beginning.startswith(mark)), "")
+
+
+def _gathered(path: Path, own: str, contents: _Contents) -> Found:
+    """Fills in the contents, and tells what is none."""
+    whole = os.path.abspath(path)
+    seen: set[str] = set()
+    for member, data in _members(path):
+        name = PurePosixPath(member.name)
+        key, suffix = str(name.with_suffix("")), name.suffix.lower()
+        if suffix in SUFFIXES and str(name) in seen:
+            yield Problem(f"{own}/{name}", "is there again in the tar, of which the first of this name is taken")
+        elif suffix in SUFFIXES:
+            seen.add(str(name))
+            place = Place(whole, member.offset_data, member.size, suffix)
+            contents.media.setdefault(key, []).append((f"{own}/{name}", place))
+        elif suffix in _CAPTION_SUFFIXES:
+            try:
+                said, note = _texts(suffix, data)
+            except UserError as error:
+                yield Problem(f"{own}/{name}", str(error))
+                continue
+            contents.texts.setdefault(key, []).extend(said)
+            contents.notes.setdefault(key, []).extend([note] if note else [])
+        else:
+            contents.unread[key] = name.name
+            yield PassedOver(suffix)
 
 
 def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:

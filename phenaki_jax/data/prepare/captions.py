@@ -24,8 +24,8 @@ _TAG = re.compile(
 )
 # Python refuses to read so many digits; a character has at most seven.
 _ENDLESS_ENTITY = re.compile(r"&#\d{8,}+;?")
-# Marks of no width that change nothing of what is read; joiners, which some scripts need, stay.
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
+# Marks of no width that change nothing of what is read, or only its direction; joiners, which some scripts need, stay.
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 

@@ -12,9 +12,10 @@ from phenaki_jax.data.prepare.captions import clean_captions, decode_text
 from phenaki_jax.data.prepare.manifests import MANIFEST_SUFFIXES, read_manifest
 from phenaki_jax.data.prepare.metadata import SETTINGS_FILE
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.data.prepare.sources import SUFFIXES, Found, Place, Problem, Source
+from phenaki_jax.data.prepare.sources import SUFFIXES, Found, PassedOver, Place, Problem, Source, captions_alone
 from phenaki_jax.errors import UserError, reason_of
 
+_CAPTION_SUFFIX = ".txt"
 _METADATA_FILES = tuple(f"metadata{suffix}" for suffix in MANIFEST_SUFFIXES)
 
 
@@ -97,8 +98,8 @@ def _in_folder(folder: Path, settings: PrepareSettings, prefix: str, out: str) -
 
 def _files_of(place: _Folder, settings: PrepareSettings, prefix: str, named: Set[str]) -> Found:
     """What is in one folder but for its tables; of the files that tables name, those with captions beside them."""
-    beside = {Path(name).stem: name for name in place.names if Path(name).suffix.lower() == ".txt"}
-    without_file = dict(beside)
+    beside = {Path(name).stem: name for name in place.names if Path(name).suffix.lower() == _CAPTION_SUFFIX}
+    without_file, unread = dict(beside), dict[str, str]()
     for name in place.names:
         stem, suffix = Path(name).stem, Path(name).suffix.lower()
         if suffix == TAR_SUFFIX:
@@ -107,8 +108,11 @@ def _files_of(place: _Folder, settings: PrepareSettings, prefix: str, named: Set
             without_file.pop(stem, None)
             if stem in beside or os.path.abspath(place.path / name) not in named:
                 yield _with_captions(place.path / name, beside.get(stem), prefix + place.within + name, settings)
-    for name in without_file.values():
-        yield Problem(prefix + place.within + name, "has captions, and no video or image of its name is beside it")
+        elif suffix != _CAPTION_SUFFIX and name not in _METADATA_FILES:
+            unread[stem] = name
+            yield PassedOver(suffix)
+    for stem, name in without_file.items():
+        yield Problem(prefix + place.within + name, captions_alone(unread.get(stem)))
 
 
 def _folders(folder: Path, out: str) -> Iterator[_Folder | Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phenaki_jax.data.prepare.sources import Found, Place, Problem, Source
+from phenaki_jax.data.prepare.sources import Found, PassedOver, Place, Problem, Source, printable
 from phenaki_jax.errors import UserError, reason_of
 
 FORMAT_VERSION = 2
@@ -124,13 +125,15 @@ class Journal:
 
     def add(self, found: Found) -> None:
         """Takes in all that was found; a source that is mentioned again adds its captions."""
+        passed_over: collections.Counter[str] = collections.Counter()
         for each in found:
-            # A name on disk, and what is said of it, may be in no encoding.
-            key = each.key.encode(errors="backslashreplace").decode()
-            if isinstance(each, Problem):
-                self._add_problem(key, each.reason.encode(errors="backslashreplace").decode())
+            if isinstance(each, PassedOver):
+                passed_over[printable(each.ending)] += 1
+            elif isinstance(each, Problem):
+                self._add_problem(printable(each.key), printable(each.reason))
             else:
-                self._add_source(each._replace(key=key))
+                self._add_source(each._replace(key=printable(each.key)))
+        self.write_fact("passed_over", passed_over)
         self._database.execute("CREATE INDEX by_hash ON sources (hash, start, number)")
 
     def _add_problem(self, key: str, reason: str) -> None:
@@ -179,6 +182,12 @@ class Journal:
                 each = Source(key, Place(*json.loads(place)), start, end, *self._texts(number), split)
                 yield Listed(number, _share(digest), each, json.loads(result) if result else None)
             last = rows[-1][:3]
+
+    def keys(self) -> Iterator[str]:
+        """What the sources are called, each once."""
+        with self._told():
+            for (key,) in self._database.execute("SELECT DISTINCT key FROM sources ORDER BY key"):
+                yield key
 
     def problems(self) -> Iterator[Problem]:
         """What was found and is no source, in the order of finding."""

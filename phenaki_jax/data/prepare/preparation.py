@@ -15,6 +15,7 @@ from tqdm import tqdm
 from phenaki_jax.data.prepare import summary
 from phenaki_jax.data.prepare.folders import check_inputs, find_sources
 from phenaki_jax.data.prepare.journal import Journal
+from phenaki_jax.data.prepare.listing import Changes, changes_since, write_files
 from phenaki_jax.data.prepare.metadata import (
     IMAGES,
     SETTINGS_FILE,
@@ -24,13 +25,16 @@ from phenaki_jax.data.prepare.metadata import (
     write_inputs,
 )
 from phenaki_jax.data.prepare.records import dataset_features
+from phenaki_jax.data.prepare.report import REPORT_FILE, in_words, write_report
 from phenaki_jax.data.prepare.settings import PrepareSettings
+from phenaki_jax.data.prepare.sources import SUFFIXES, Found
 from phenaki_jax.data.prepare.workers import WorkerSettings
 from phenaki_jax.data.prepare.writing import Writer
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError, reason_of
-from phenaki_jax.files import locked, make_folder, told_unwritable, write_text
+from phenaki_jax.files import LOCK, locked, make_folder, told_unwritable, write_text
 
+_JOURNAL = "journal.sqlite"
 _RESUMES = "the same command goes on where it stopped"
 
 
@@ -41,11 +45,13 @@ class Prepared(NamedTuple):
       folder: of the dataset.
       was_there: whether it was finished before.
       statistics: see `summary.write_summary`.
+      changes: of the files since it was begun, where that was by an earlier call.
     """
 
     folder: Path
     was_there: bool
     statistics: dict[str, Any]
+    changes: Changes = Changes()
 
 
 def prepare(
@@ -71,15 +77,22 @@ def prepare(
     check_inputs(inputs)
     folder = Path(out) / settings.name / settings.version
     work = folder.with_name(f"incomplete.{settings.version}")
+    missing = [place for place in (folder.parent, *folder.parent.parents) if not place.exists()]
     make_folder(folder.parent)
-    with locked(folder.parent, f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"):
-        if folder.is_dir():
+    refusal = f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"
+    with locked(folder.parent, refusal), _removed_where_refused(missing):
+        was_there, was_begun = folder.is_dir(), (work / _JOURNAL).is_file()
+        if was_there:
             _check_finished(inputs, folder, settings)
             shutil.rmtree(work, ignore_errors=True)
-            return Prepared(folder, True, read_statistics(folder))
-        with told_unwritable(work, f"free some space; {_RESUMES}"), _told_resumable():
-            _prepare(inputs, folder, work, settings, how)
-    return Prepared(folder, False, read_statistics(folder))
+        else:
+            with told_unwritable(work, f"free some space; {_RESUMES}"), _told_resumable():
+                _prepare(inputs, folder, work, settings, how)
+        statistics = read_statistics(folder)
+        if not was_there and not was_begun:
+            return Prepared(folder, was_there, statistics)
+        changes = changes_since(folder, _found(inputs, settings, folder.parents[1]))
+        return Prepared(folder, was_there, statistics, changes)
 
 
 @contextlib.contextmanager
@@ -88,6 +101,21 @@ def _told_resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; {_RESUMES}") from error
+
+
+@contextlib.contextmanager
+def _removed_where_refused(folders: Sequence[Path]) -> Iterator[None]:
+    """Of folders that were made for a dataset, the innermost first, leaves none that holds nothing but a lock."""
+    try:
+        yield
+    except UserError:
+        if folders and os.listdir(folders[0]) == [LOCK]:
+            (folders[0] / LOCK).unlink()
+            # Another command may have begun beside it.
+            with contextlib.suppress(OSError):
+                for each in folders:
+                    each.rmdir()
+        raise
 
 
 def _check_finished(inputs: Sequence[str | os.PathLike[str]], folder: Path, settings: PrepareSettings) -> None:
@@ -122,7 +150,7 @@ def _prepare(
     shutil.rmtree(frames, ignore_errors=True)
     for each in (dataset, frames):
         make_folder(each)
-    with contextlib.closing(Journal(work / "journal.sqlite")) as journal:
+    with contextlib.closing(Journal(work / _JOURNAL)) as journal:
         if journal.fact("inputs") is None:
             _list(journal, inputs, work, folder.parents[1], settings)
         _check_settings(work, journal.fact("settings"), settings)
@@ -143,14 +171,19 @@ def _list(
     """Finds all sources, once: what comes to a folder while it is prepared is left for another version."""
     try:
         with journal.together():
-            found = find_sources(inputs, settings, out)
-            journal.add(iter(tqdm(found, desc="looking for files", unit="file", disable=None)))
+            journal.add(_found(inputs, settings, out))
             journal.write_fact("settings", settings.text())
             journal.write_fact("inputs", _absolute(inputs))
-    except (UserError, OSError) as error:
+    except UserError:
         shutil.rmtree(work)
-        if isinstance(error, UserError):
-            raise
+        raise
+
+
+def _found(inputs: Sequence[str | os.PathLike[str]], settings: PrepareSettings, out: Path) -> Found:
+    try:
+        found = find_sources(inputs, settings, out)
+        yield from tqdm(found, desc="looking for files", unit="file", disable=None)
+    except OSError as error:
         named = ", ".join(map(str, inputs))
         raise UserError(f"{named} cannot be read ({reason_of(error)}): see whether it is whole and yours") from error
 
@@ -170,15 +203,18 @@ def _check_listed(journal: Journal, inputs: Sequence[str | os.PathLike[str]]) ->
 
 def _refuse(journal: Journal, work: Path, beside: Path, inputs: Sequence[str | os.PathLike[str]]) -> None:
     """Tells that nothing was good, leaves the report, and nothing else."""
-    counts = summary.write_report(journal, beside)
-    shutil.rmtree(work)
     named = ", ".join(map(str, inputs))
-    if not counts:
-        raise UserError(f"found no video and no image in {named}, expected at least one")
-    reason, count = max(counts.items(), key=lambda item: item[1])
+    passed_over = journal.fact("passed_over")
+    if not journal.count() and not any(journal.problems()):
+        shutil.rmtree(work)
+        only = f", only files that are not read ({in_words(passed_over)})" if passed_over else ""
+        raise UserError(f"found no video and no image in {named}{only}, expected at least one of {', '.join(SUFFIXES)}")
+    counts = write_report(journal, beside).reasons
+    shutil.rmtree(work)
+    reason, count = next(iter(counts.items()))
     raise UserError(
         f"found nothing good in {named}, expected at least one video or image: of {sum(counts.values())}, {count} "
-        f"for the reason: {reason}; {beside / summary.REPORT_FILE} tells of each"
+        f"for the reason: {reason}; {beside / REPORT_FILE} tells of each"
     )
 
 
@@ -206,6 +242,7 @@ def _finish(journal: Journal, writer: Writer, dataset: Path, settings: PrepareSe
             check_data=False,
         )
     write_text(dataset / SETTINGS_FILE, settings.text())
+    write_files(dataset, journal.keys())
     summary.write_summary(journal, dataset, settings, names)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,36 @@ def write_contact_sheet(path: Path, folder: Path, name: str, splits: Sequence[st
         left = _GAP + index % _COLUMNS * (width + _GAP)
         top = _GAP + index // _COLUMNS * (height + _GAP)
         sheet.paste(strip, (left, top))
-        lines = [split, *textwrap.wrap(caption, width * 2 // _FONT_SIZE, max_lines=_CAPTION_LINES)]
+        lines = [split, *wrapped(caption, width, font.getlength, _CAPTION_LINES)]
         for number, line in enumerate(lines):
             place = (left, top + _FRAME_SIDE + number * _LINE_HEIGHT)
             draw.text(place, line, fill="black" if number else "gray", font=font)
     with whole_file(path) as unfinished:
         sheet.save(unfinished)
+
+
+def wrapped(text: str, width: int, length_of: Callable[[str], float], most: int) -> list[str]:
+    """Lines of a text, broken between words, or within one that is longer than a line; of the last an end is cut off.
+
+    Args:
+      text: in one line.
+      width: of a line.
+      length_of: a line.
+      most: of the lines.
+    """
+    lines: list[str] = []
+    left = text
+    while left and len(lines) < most:
+        end = next((count for count in range(len(left)) if length_of(left[: count + 1]) > width), len(left))
+        space = left.rfind(" ", 0, end + 1)
+        end = space if end < len(left) and space > 0 else max(end, 1)
+        lines.append(left[:end])
+        left = left[end:].lstrip()
+    if left:
+        while lines[-1] and length_of(f"{lines[-1]} ...") > width:
+            lines[-1] = lines[-1][:-1].rstrip()
+        lines[-1] += " ..."
+    return lines
 
 
 def _first(folder: Path, name: str, split: str, splits: int) -> list[bytes]:

@@ -76,7 +76,13 @@ class Problem(NamedTuple):
     reason: str
 
 
-Found = Iterator[Source | Problem]
+class PassedOver(NamedTuple):
+    """A file of an ending that is not read; in lower case, empty where it has none."""
+
+    ending: str
+
+
+Found = Iterator[Source | Problem | PassedOver]
 
 
 class _Part(io.RawIOBase):
@@ -107,6 +113,11 @@ class _Part(io.RawIOBase):
         super().close()
 
 
+def printable(text: str) -> str:
+    """A name on disk, or what is said of it, which may be in no encoding, as text that can be written."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def check_suffix(key: str) -> str:
     """Of a video or a picture, in lower case.
 
@@ -115,5 +126,16 @@ def check_suffix(key: str) -> str:
     """
     suffix = Path(key).suffix.lower()
     if suffix not in SUFFIXES:
-        raise UserError(f"suffix {suffix!r} is none of {', '.join(SUFFIXES)}")
+        raise UserError(f"found ending {suffix!r}, expected one of {', '.join(SUFFIXES)}: convert the file")
     return suffix
+
+
+def captions_alone(unread: str | None) -> str:
+    """Why captions are of nothing.
+
+    Args:
+      unread: the file of their name that is beside them, and is not read; None where there is none.
+    """
+    if unread is None:
+        return "has captions, and no video or image of its name is beside it"
+    return f"has captions of {unread!r}, whose ending is not read, expected one of {', '.join(SUFFIXES)}: convert it"

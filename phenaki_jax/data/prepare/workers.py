@@ -202,7 +202,9 @@ def _work(connection: Any, settings: PrepareSettings, how: WorkerSettings, alive
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (how.memory_limit, how.memory_limit))
+        # Libraries begin threads on each core, whose memory is none that a source takes.
+        limit = _data_bytes() + how.memory_limit
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     av.logging.set_level(av.logging.PANIC)
 
     def show_alive() -> None:
@@ -216,6 +218,15 @@ def _work(connection: Any, settings: PrepareSettings, how: WorkerSettings, alive
             return
         show_alive()
         connection.send(_result_of(task, settings, file, how, show_alive))
+
+
+def _data_bytes() -> int:
+    """What this process has of the memory that RLIMIT_DATA is of; 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _result_of(task: Task, settings: PrepareSettings, file: Path, how: WorkerSettings, alive: Any) -> tuple[str, Any]:

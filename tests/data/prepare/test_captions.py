@@ -28,6 +28,7 @@ from phenaki_jax.errors import UserError
         ("<unknown> a cat", "<unknown> a cat"),
         (f"a &#{'9' * 5000}; cat", "a cat"),
         ("\u2028", ""),
+        ("a \u202ered\u202c \u2066cat\u2069\u200f", "a red cat"),
         ("क्\u200dष", "क्\u200dष"),
     ],
 )

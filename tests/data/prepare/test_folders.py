@@ -1,16 +1,20 @@
 """Everything in folders, tables and tars is found, with its captions, or told why it is not."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import pathlib
 import tarfile
+from typing import Any
 
 import pytest
 
 from phenaki_jax.data.prepare.folders import check_inputs, find_sources
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.data.prepare.sources import Problem, Source
+from phenaki_jax.data.prepare.sources import PassedOver, Problem, Source
 from phenaki_jax.errors import UserError
 
 
@@ -32,8 +36,12 @@ def write_tar(path: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
 
 def found_in(*inputs: pathlib.Path) -> dict[str, object]:
     """By key, captions of sources and reasons of problems."""
-    found = find_sources(inputs, PrepareSettings())
+    found = [each for each in find_sources(inputs, PrepareSettings()) if not isinstance(each, PassedOver)]
     return {each.key: each.captions if isinstance(each, Source) else each.reason for each in found}
+
+
+def passed_over(path: pathlib.Path) -> list[str]:
+    return [each.ending for each in find_sources([path], PrepareSettings()) if isinstance(each, PassedOver)]
 
 
 def test_captions_stand_beside_files_line_by_line(tmp_path: pathlib.Path) -> None:
@@ -52,6 +60,37 @@ def test_captions_stand_beside_files_line_by_line(tmp_path: pathlib.Path) -> Non
     assert found.pop("in/lonely.txt").startswith("has captions, and no video or image of its name")
     assert "neither UTF-8 nor cp1252" in found.pop("bad.mov")
     assert found == {"a.mp4": ("one", "two"), "in/b.GIF": ("Fuß",), "c.png": (), "D.MP4": ("a dog",)}
+
+
+def test_files_that_are_not_read_are_told_by_their_ending_and_where_they_have_captions_by_their_name(
+    tmp_path: pathlib.Path,
+) -> None:
+    files = {
+        "a.wmv": b"",
+        "a.txt": b"a dog",
+        "b.WMV": b"",
+        "c.mp4": b"",
+        "c.txt": b"a cat",
+        "c.json": b"",
+        "README": b"",
+    }
+    folder = write(tmp_path / "videos", files | {"metadata.csv": b"file\nc.mp4\n", "other.csv": b"file\n"})
+    assert sorted(passed_over(folder)) == ["", ".csv", ".json", ".wmv", ".wmv"]
+    reason = "has captions of 'a.wmv', whose ending is not read, expected one of .mp4, .webm, "
+    found = found_in(folder)
+    assert found.pop("a.txt").startswith(reason)
+    assert found == {"c.mp4": ("a cat",)}
+    tar = write_tar(tmp_path / "shard.tar", {"in/a.wmv": b"", "in/a.txt": b"a dog", "b.cls": b"3"})
+    assert passed_over(tar) == [".wmv", ".cls"]
+    assert found_in(tar)["shard.tar/in/a"].startswith(reason)
+
+
+@pytest.mark.parametrize(("packer", "program"), [(gzip, "gzip"), (bz2, "bzip2"), (lzma, "xz")])
+def test_a_compressed_tar_is_told(tmp_path: pathlib.Path, packer: Any, program: str) -> None:
+    path = write_tar(tmp_path / "shard.tar", {"0.jpg": b"12"})
+    path.write_bytes(packer.compress(path.read_bytes()))
+    expected = f"is compressed ({program}), expected a plain .tar: unpack it, as with {program} -dc"
+    assert found_in(path) == {"shard.tar": expected}
 
 
 def test_tables_and_tars_in_folders_are_read_too(tmp_path: pathlib.Path) -> None:

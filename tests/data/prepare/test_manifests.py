@@ -47,10 +47,10 @@ def test_several_captions_are_a_list_in_json(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("a.mp4", "found 1 values, expected 2"),
+        ("a.mp4", "found 1 value, expected 2, one of each column"),
         ("gone.mp4,x", "found no file 'gone.mp4'"),
-        (",x", "found 0 files"),
-        ("notes.txt,x", "suffix '.txt' is none of"),
+        (",x", "found nothing in file, video, image, expected the name of a file in one of them"),
+        ("notes.txt,x", "found ending '.txt', expected one of .mp4"),
         ('"a.mp4,x', "a quote is not closed"),
         ('a"b".mp4,"x"y', "cannot be read"),
     ],
@@ -120,7 +120,12 @@ def test_a_row_tells_its_split(folder: pathlib.Path) -> None:
     ("row", "reason"),
     [
         ('{"file": "a.mp4"', "cannot be read"),
-        ('{"caption": "of nothing"}', "found 0 files"),
+        (
+            '{"caption": "of nothing"}',
+            "found nothing in file, video, image, expected the name of a file in one of them",
+        ),
+        ('{"file": 3}', "found an int (3) as file, expected the name of a file, in quotes"),
+        ('{"video": ["a.mp4"]}', "found a list (['a.mp4']) as video, expected the name of a file, in quotes"),
         ('{"file": "a.mp4", "start": true}', "found start True, expected seconds"),
         (f'{{"file": "a.mp4", "start": {"9" * 400}}}', "found start 999999"),
         (f'{{"file": "a.mp4", "start": {"9" * 5000}}}', "cannot be read"),
@@ -128,7 +133,7 @@ def test_a_row_tells_its_split(folder: pathlib.Path) -> None:
         ('{"file": "a.mp4", "start": 3, "end": 2}', "found start 3 and end 2"),
         ('{"file": "a.mp4", "start": "soon"}', "found start 'soon', expected seconds"),
         ('{"file": "a.mp4", "end": -2}', "found end -2, expected seconds"),
-        ('{"file": "a.mp4", "video": "b.webm"}', "found 2 files"),
+        ('{"file": "a.mp4", "video": "b.webm"}', "found 2 files ('a.mp4', 'b.webm'), expected one in a row"),
         ('{"file": "a.mp4", "caption": 5}', "found an int as caption, expected text"),
         ('{"file": "a.mp4", "titel": "x"}', "unknown column 'titel'"),
     ],
@@ -150,15 +155,33 @@ def test_a_table_with_unknown_columns_is_refused_unless_they_are_ignored(folder:
     with pytest.raises(UserError, match=r"table.csv: found unknown column 'licence', .* --ignore_columns licence"):
         read(folder / "table.csv", text)
     assert in_short(read(folder / "table.csv", text, ignored_columns=("licence",))) == [("a.mp4", ("a dog",))]
+    with pytest.raises(UserError, match=r"found unknown columns 'my id', 'x', .* --ignore_columns 'my id' x$"):
+        read(folder / "table.csv", "file,my id,x\na.mp4,3,4\n")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "found an empty table"), ("caption\na dog\n", "expected one of file, video, image, which names the files")],
+    [
+        ("", "found an empty table"),
+        ("caption\na dog\n", "found column 'caption', expected one of file, video, image, which names the files"),
+        (
+            "a.mp4,a dog\nb.webm,a cat\n",
+            r"csv: found 'a.mp4', 'a dog' in the first line, expected the names of columns",
+        ),
+        (",".join(f"{n}{'x' * 99}" for n in range(9)), r"found '0x{18}\.\.\.x{19}', .* and 3 more in the first line"),
+        (
+            b"PK\3\4\x14\0\6\0\x1b[31mxl/workbook.xml",
+            r"csv: found a file that is no text \(byte 5 is zero\), expected a table",
+        ),
+    ],
 )
-def test_a_table_of_no_files_is_refused(folder: pathlib.Path, text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_a_table_of_no_files_is_refused_in_one_short_line(
+    folder: pathlib.Path, text: str | bytes, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
         read(folder / "table.csv", text)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 600
 
 
 def test_a_row_that_is_not_in_utf8_is_read_with_a_note(folder: pathlib.Path) -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from phenaki_jax.data.clips import count_clips
 from phenaki_jax.data.prepare import preparation, writing
+from phenaki_jax.data.prepare.listing import Changes
 from phenaki_jax.data.prepare.metadata import PreparedDataset
 from phenaki_jax.data.prepare.preparation import Prepared, prepare
 from phenaki_jax.data.prepare.records import encode_example
@@ -125,6 +126,8 @@ def test_there_is_something_to_look_at(prepared: Prepared) -> None:
     assert statistics["splits"] == prepared.statistics["splits"]
     assert sum(split["examples"] for split in statistics["splits"].values()) == sum(GOOD.values())
     assert statistics["width"]["most"] == 67
+    # A picture has no length.
+    assert statistics["seconds"]["least"] > 1
     for name in ("contact_sheet.png", "histograms.png"):
         assert (prepared.folder / name).stat().st_size > 1000
     dataset = PreparedDataset.read(prepared.folder)
@@ -143,6 +146,26 @@ def test_a_finished_dataset_is_left_alone(folder: pathlib.Path, prepared: Prepar
         UserError, match=rf"found inputs {folder.parent}, expected {folder}, of which .* another --name"
     ):
         prepare([folder.parent], prepared.folder.parents[1], SETTINGS, TWO_WORKERS)
+
+
+def test_what_a_finished_dataset_was_made_of_is_compared(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, data = make_images(tmp_path / "images", 3), tmp_path / "data"
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes()
+    make_image(images / "3.png", seed=3)
+    (images / "3.txt").write_text("image 3")
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes(came=1)
+    for name in ("0.png", "0.txt", "1.png", "1.txt"):
+        (images / name).unlink()
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes(came=1, gone=2)
+    listed = data / "my_videos" / "1.0.0" / "files.jsonl"
+    assert listed.read_text() == '"0.png"\n"1.png"\n"2.png"\n'
+    listed.write_text("0.png\n")
+    with pytest.raises(UserError, match=r"files.jsonl cannot be read .*: delete it, and no files are compared"):
+        prepare([images], data, SETTINGS, ONE_WORKER)
+    listed.unlink()
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes()
 
 
 def test_a_finished_dataset_whose_settings_are_damaged_is_told(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -180,9 +203,12 @@ def test_what_was_interrupted_goes_on_from_another_working_directory(
             prepare(["images"], "data", SETTINGS, ONE_WORKER)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    make_image(tmp_path / "images" / "later.png", seed=6)
     done = prepare(["../images"], "../data", SETTINGS, ONE_WORKER)
     assert report(done.folder) == {}
-    assert prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER).was_there
+    assert done.changes == Changes(came=1)
+    again = prepare([tmp_path / "images"], tmp_path / "data", SETTINGS, ONE_WORKER)
+    assert again == done._replace(folder=tmp_path / "data" / "my_videos" / "1.0.0", was_there=True)
     sources = [each["source"].decode() for split in read(done.folder).values() for each in split]
     assert sorted(sources) == [f"{index}.png" for index in range(6)]
 
@@ -233,7 +259,10 @@ def test_what_cannot_be_listed_is_no_fault_of_the_dataset(
 def test_where_nothing_is_good_it_is_told_and_only_the_report_is_left(tmp_path: pathlib.Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
-    with pytest.raises(UserError, match=r"found no video and no image in .*videos"):
+    with pytest.raises(UserError, match=r"found no video and no image in .*videos, expected at least one of .mp4, "):
+        prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
+    (videos / "a.wmv").touch()
+    with pytest.raises(UserError, match=r"in .*videos, only files that are not read \(1 .wmv\), expected at least one"):
         prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
     (videos / "a.mp4").touch()
     (videos / "a.txt").write_text("a caption")
@@ -241,6 +270,16 @@ def test_where_nothing_is_good_it_is_told_and_only_the_report_is_left(tmp_path: 
         prepare([videos], tmp_path / "data", SETTINGS, TWO_WORKERS)
     left = {path.name for path in (tmp_path / "data" / "my_videos").iterdir()}
     assert left == {".lock", "report.jsonl", "report.txt"}
+
+
+def test_of_a_refused_table_nothing_is_left_and_what_was_there_stays(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "table.csv").write_text("a.mp4,a dog\n")
+    for before in ("", "data", "data/my_videos"):
+        (tmp_path / before).mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="in the first line, expected the names of columns"):
+            prepare([tmp_path / "table.csv"], tmp_path / "data", SETTINGS, ONE_WORKER)
+        assert (tmp_path / "data").exists() == bool(before)
+        assert (tmp_path / "data" / "my_videos").exists() == (before == "data/my_videos")
 
 
 def test_the_only_video_is_for_training(tmp_path: pathlib.Path) -> None:

@@ -69,7 +69,7 @@ def test_a_source_that_ends_its_process_is_told(tmp_path: pathlib.Path, images: 
 @pytest.mark.slow
 def test_a_source_that_takes_too_much_memory_is_told(tmp_path: pathlib.Path, images: list[Place]) -> None:
     Image.new("RGB", (9000, 9000)).save(tmp_path / "huge.png", compress_level=1)
-    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=300 * 2**20)
+    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=200 * 2**20)
     huge, good = outcomes([Place.whole(tmp_path / "huge.png"), images[0]], how, tmp_path)
     assert huge.clips is None
     assert "memory" in huge.reason

@@ -119,10 +119,24 @@ def test_a_prepared_dataset_of_a_name_goes_before_that_of_tfds(tmp_path: pathlib
     assert (each["video"].shape, each["text"]) == ((5, 16, 16, 3), b"ucf101")
 
 
-def test_the_error_of_an_unknown_name_lists_what_is_published(tmp_path: pathlib.Path) -> None:
-    for name in ("coco_captions_video_text", "ucf101_image_text", "ucf101_64_video_text"):
-        with pytest.raises(UserError, match=f"found mixture '{name}', .*{', '.join(published_names())}; of datasets"):
-            provider_of(name, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("coco_captions_video_text", "coco_captions_image_text"),
+        ("ucf101_image_text", "ucf101_video_text"),
+        ("ucf101_64_video_text", "ucf101_video_text"),
+    ],
+)
+def test_the_error_of_an_unknown_name_tells_the_nearest_and_where_all_are(
+    name: str, nearest: str, tmp_path: pathlib.Path
+) -> None:
+    first, second, *more = published_names()
+    with pytest.raises(UserError) as error:
+        provider_of(name, tmp_path)
+    assert str(error.value).startswith(
+        f"found mixture '{name}': did you mean {nearest}? expected one of moving_shapes_"
+    )
+    assert f", or a published one ({first}, {second} and {len(more)} more, see docs/data.md)" in str(error.value)
 
 
 @pytest.mark.parametrize("run", ["bair", "ucf101", "kinetics600"])
