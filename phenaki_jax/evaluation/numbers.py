@@ -12,7 +12,7 @@ from phenaki_jax.evaluation.bootstrap import Interval, interval_of_influences, m
 from phenaki_jax.evaluation.extrapolation import SMALLEST, extrapolated_frechet
 from phenaki_jax.evaluation.frechet import FeatureStatistics, InfluenceFunction, frechet_influences
 from phenaki_jax.evaluation.inception_score import SPLITS, inception_score
-from phenaki_jax.evaluation.kernel import kernel_distance_of_subsets
+from phenaki_jax.evaluation.kernel import SUBSET_SIZE, kernel_distance_of_subsets
 from phenaki_jax.evaluation.measured import Measured, Settings
 from phenaki_jax.evaluation.measures import MEASURES, Measure
 from phenaki_jax.evaluation.moments import statistics_of_parts
@@ -22,7 +22,6 @@ from phenaki_jax.evaluation.rows import STORED, Rows
 
 # Measures that need all features of a set at once are left out beyond: 1 GiB of them.
 MOST_IN_MEMORY = 2**28
-_SUBSETS, _SUBSET_SIZE = 100, 1000
 
 
 class Found(NamedTuple):
@@ -191,18 +190,20 @@ def _frechet(sets: _Compared) -> _Value:
 
 def _kernel(sets: _Compared) -> _Value:
     real = sets.real.features()
-    subsets, sizes = [], []
+    found, sizes = [], []
     for fold in sets.folds:
         features = fold.features()
-        sizes = [min(_SUBSET_SIZE, len(each)) for each in (real, features)]
-        subsets.append(kernel_distance_of_subsets(real, features, subsets=_SUBSETS, size=_SUBSET_SIZE, seed=sets.seed))
-    more = (
-        ("subsets", _SUBSETS),
+        sizes = [min(SUBSET_SIZE, len(each)) for each in (real, features)]
+        found.append(kernel_distance_of_subsets(real, features, seed=sets.seed))
+    more: list[tuple[str, Any]] = [
+        ("subsets", found[0].count),
         ("subset_size_real", sizes[0]),
         ("subset_size_generated", sizes[1]),
-        ("deviation_of_subsets", float(np.mean([each.deviation for each in subsets]))),
-    )
-    values = [each.mean for each in subsets]
+    ]
+    values = [each.mean for each in found]
+    deviations = [each.deviation for each in found if each.deviation is not None]
+    if deviations:
+        more.append(("deviation_of_subsets", float(np.mean(deviations))))
     return _Value(float(np.mean(values)), None, (*more, *_of_folds(values)))
 
 

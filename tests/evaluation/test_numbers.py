@@ -80,11 +80,13 @@ def test_numbers_are_means_of_folds(
     settings = dict(numbers["fid"].settings.more)
     assert (settings["folds"], settings["deviation_of_folds"]) == (3, pytest.approx(np.std(distances, ddof=1)))
     assert (numbers["fid"].settings.real, numbers["fid"].settings.generated) == (12, 20)
-    # Sets of fewer rows than a subset are taken whole, which is told.
+    # Sets of fewer rows than a subset are taken whole, which is told; of them nothing deviates.
     kernels = [kernel_distance(of_real, fold) for fold in folds]
     assert numbers["kid"].value == pytest.approx(np.mean(kernels), rel=1e-6)
     settings = dict(numbers["kid"].settings.more)
-    assert (settings["subset_size_real"], settings["subset_size_generated"]) == (12, 20)
+    assert (settings["subset_size_real"], settings["subset_size_generated"], settings["subsets"]) == (12, 20, 1)
+    assert "deviation_of_subsets" not in settings
+    assert "found 12 real and 20 generated samples, expected more than the 1000 of a subset" in numbers["kid"].caution
     assert numbers["clipsim"].value == pytest.approx(made["clip"].mean())
     assert numbers["clipsim"].settings.generated == 30
 
