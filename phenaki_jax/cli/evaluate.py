@@ -185,15 +185,18 @@ def _model(args: argparse.Namespace, work: Path) -> tuple[Phenaki, dict[str, Any
         return model, {"folder": str(args.model), "averaged": model.metadata.trained_on.get("averaged")}
     from phenaki_jax.cli.export import export_checkpoint
     from phenaki_jax.files import locked
+    from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
     from phenaki_jax.training.checkpoints import latest_checkpoint
     from phenaki_jax.training.checksums import checkpoint_identity
 
     checkpoint = latest_checkpoint(args.workdir, args.step)
     step, text_files = int(checkpoint.name), {"checkpoint": args.t5_checkpoint, "vocabulary": args.t5_vocabulary}
     text_files = {name: path for name, path in text_files.items() if path}
-    chosen = json.dumps([checkpoint_identity(args.workdir, step), args.ema, text_files])
-    # A training in the same folder may have come to this step again.
-    folder = work / f"model-{step}-{hashlib.sha256(chosen.encode()).hexdigest()[:16]}"
+    # A training in the same folder may have come to this step again, and a vocabulary's file may hold another one.
+    chosen = [checkpoint_identity(args.workdir, step), args.ema, text_files]
+    if args.t5_vocabulary:
+        chosen.append(fingerprint_of(args.t5_vocabulary))
+    folder = work / f"model-{step}-{hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]}"
     with locked(work):
         if not folder.exists():
             export_checkpoint(args.workdir, folder, step, average=args.ema, text_files=text_files)

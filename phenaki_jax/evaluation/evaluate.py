@@ -104,6 +104,7 @@ class Evaluation:
             "clips": {split: counts._asdict() for split, counts in clips.items()},
             **self.computed,
             "model": self.model.fingerprint,
+            "vocabulary": self.model.vocabulary or None,
             "config": dataclasses.asdict(self.model.config),
             "sampling": dataclasses.asdict(self.model.metadata.sampling),
             "prefix_frames": self.model.metadata.prefix_frames,

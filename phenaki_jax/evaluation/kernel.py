@@ -31,12 +31,12 @@ class OfSubsets(NamedTuple):
     Attributes:
       mean: what is reported.
       deviation: from subset to subset; None where a set is taken whole, as nothing of it differs then.
-      count: of the subsets; one where both sets are taken whole.
+      subsets: how many there were; one where both sets are taken whole.
     """
 
     mean: float
     deviation: float | None
-    count: int
+    subsets: int
 
 
 def kernel_distance(
@@ -88,7 +88,7 @@ def kernel_distance_of_subsets(
     count = subsets if max(len(first), len(second)) > size else 1
     distances = [kernel_distance(subset(first), subset(second)) for _ in range(count)]
     deviation = float(np.std(distances)) if min(len(first), len(second)) > size else None
-    return OfSubsets(mean=float(np.mean(distances)), deviation=deviation, count=count)
+    return OfSubsets(mean=float(np.mean(distances)), deviation=deviation, subsets=count)
 
 
 @flax.struct.dataclass

@@ -196,7 +196,7 @@ def _kernel(sets: _Compared) -> _Value:
         sizes = [min(SUBSET_SIZE, len(each)) for each in (real, features)]
         found.append(kernel_distance_of_subsets(real, features, seed=sets.seed))
     more: list[tuple[str, Any]] = [
-        ("subsets", found[0].count),
+        ("subsets", found[0].subsets),
         ("subset_size_real", sizes[0]),
         ("subset_size_generated", sizes[1]),
     ]

@@ -62,7 +62,7 @@ def test_subsets_that_are_whole_sets_have_no_deviation() -> None:
     both = kernel_distance_of_subsets(first, second, subsets=5, size=30, seed=3)
     assert both == (pytest.approx(kernel_distance(first, second)), None, 1)
     one = kernel_distance_of_subsets(first, second, subsets=5, size=20, seed=3)
-    assert (one.deviation, one.count) == (None, 5)
+    assert (one.deviation, one.subsets) == (None, 5)
     none = kernel_distance_of_subsets(first, second, subsets=5, size=19, seed=3)
     assert none.deviation is not None
     assert none.deviation > 0
