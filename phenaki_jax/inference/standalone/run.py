@@ -192,7 +192,7 @@ class Model:
             if told is not None and (found := fingerprint(tensors)) != told.get(name):
                 raise RefusedError(
                     f"{file}: found parameters {found}, expected {told.get(name)} as model.json says: they are another "
-                    f"model's or damaged; {_AGAIN}"
+                    f"network's or model's, or damaged; {_AGAIN}"
                 )
             self._params[name] = jax.device_put(tensors)
         return self._params[name]
