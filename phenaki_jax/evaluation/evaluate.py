@@ -96,7 +96,8 @@ class Evaluation:
           UserError: the dataset is not there, or has too few clips.
         """
         protocol = dataclasses.asdict(self.protocol)
-        protocol.pop("reported")
+        for name in ("reported", "prepared_with"):
+            protocol.pop(name)
         clips = check_clips(self.protocol, self.data_dir)
         return {
             "protocol": protocol,
@@ -162,7 +163,7 @@ def _check_counts(protocol: Protocol, measures: Sequence[str]) -> None:
 def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     """The rows of real clips and of the model's videos; settings of the first name the folder that they are in."""
     protocol, size = evaluation.protocol, evaluation.config.batch_size
-    split = protocol.clip_split
+    split, described = protocol.clip_split, evaluation.described
     of_real = {
         "version": _VERSION,
         "task": protocol.task,
@@ -178,7 +179,7 @@ def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     }
     of_generated = {
         "version": _VERSION,
-        **evaluation.described,
+        **described,
         "measures": list(evaluation.measures),
         "networks": _told(evaluation.networks),
     }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from phenaki_jax.data.clips import Clip, count_clips, read_clips
+from phenaki_jax.data.published.provider import NotPreparedError
 from phenaki_jax.errors import UserError, counted
 from phenaki_jax.evaluation.protocols import Protocol
 
@@ -57,7 +58,7 @@ def check_clips(protocol: Protocol, data_dir: str | os.PathLike[str]) -> dict[st
     """
     found = {}
     for split in dict.fromkeys((protocol.split, protocol.clip_split)):
-        stored = count_clips(protocol.task, split, data_dir)
+        stored = _stored(protocol, split, data_dir)
         if stored * protocol.windows < max(_wanted(protocol, split).values()):
             windows = f"{counted(stored, 'clip')}, {counted(protocol.windows, 'window')} of each,"
             raise _too_few(protocol, split, windows, stored * protocol.windows)
@@ -148,6 +149,13 @@ class OrderedExamples:
                 f"found a clip without text in {task}, expected a text of each for {name}: prepare the dataset with "
                 "captions"
             )
+
+
+def _stored(protocol: Protocol, split: str, data_dir: str | os.PathLike[str]) -> int:
+    try:
+        return count_clips(protocol.task, split, data_dir)
+    except NotPreparedError as error:
+        raise UserError(f"{error} {protocol.prepared_with}") from error
 
 
 def _wanted(protocol: Protocol, split: str) -> dict[str, int]:
