@@ -103,6 +103,12 @@ def run(args: argparse.Namespace) -> int:
         name: f"needs {', '.join('--' + file for file in absent)}" for name, absent in lacking.items() if absent
     }
     _tell_left_out(left_out)
+    if left_out:
+        print(
+            "what is left out can be measured later only by drawing all videos anew, under another --out, as only what "
+            "networks see of them is kept: name its files now to spare that",
+            file=sys.stderr,
+        )
     return _evaluate(args, protocol, measures, left_out, files, result, work)
 
 

@@ -165,6 +165,20 @@ def test_mistakes_are_told_in_one_line(
     assert told.count("\n") - told.count("is left out") == 1
 
 
+def test_what_is_left_out_is_told_before_drawing_with_what_it_costs_later(
+    folder: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here before the file of another measure turns out not to be there."""
+    command = ["evaluate", "--model", str(folder), "--data_dir", str(data_dir), "--out", str(tmp_path / "out")]
+    assert main([*command, "--protocol", "moments_in_time", "--i3d_file", "no.pt"]) == 2
+    *left_out, cost, mistake = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in left_out] == [
+        f"{name} is left out" for name in ("lpips", "fid", "kid", "fid_infinity")
+    ]
+    assert cost.startswith("what is left out can be measured later only by drawing all videos anew, under another")
+    assert "found nothing at no.pt" in mistake
+
+
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on_to_the_same_file(
     folder: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
