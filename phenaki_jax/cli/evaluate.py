@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--t5_checkpoint", metavar="PATH", help="of a frozen T5 of a --workdir, as phenaki export has it"
     )
     parser.add_argument("--t5_vocabulary", metavar="FILE", help="the same of its vocabulary")
-    parser.add_argument("--protocol", default="moving_shapes", metavar="NAME", help="(moving_shapes)")
+    parser.add_argument(
+        "--protocol", default="moving_shapes", metavar="NAME", help="see docs/evaluation.md (moving_shapes)"
+    )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the folder of datasets")
     parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for it")
     parser.add_argument(
@@ -68,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inception_resize", default="tensorflow1", metavar="NAME", help="tensorflow1, or clean (tensorflow1)"
     )
-    parser.add_argument("--clip_model", default="clip-vit-base-patch32", metavar="NAME", help="(clip-vit-base-patch32)")
+    parser.add_argument(
+        "--clip_model", default="clip-vit-base-patch32", metavar="NAME", help="its name (clip-vit-base-patch32)"
+    )
     parser.add_argument(
         "--fvd", default="original", metavar="NAME", help="how I3D sees videos: original, or cd-fvd as TATS (original)"
     )
@@ -92,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     counts = {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
     protocol = protocol_named(args.protocol, **counts)
     of_workdir = ("step", "ema", "t5_checkpoint", "t5_vocabulary")
-    if asked := [name for name in of_workdir if getattr(args, name) is not None and not args.workdir]:
+    if asked := [name for name in of_workdir if getattr(args, name) is not None and args.workdir is None]:
         raise UserError(f"found --{asked[0]} without --workdir, expected both: an exported model is as it was exported")
     result, work = _places(Path(args.out), protocol.name)
     check_folder(work)
@@ -186,7 +190,7 @@ def _model(args: argparse.Namespace, work: Path) -> tuple[Phenaki, dict[str, Any
     """What is evaluated, and what it is called; a checkpoint is exported into the work's folder, where it stays."""
     from phenaki_jax.inference import Phenaki
 
-    if args.model:
+    if args.model is not None:
         model = Phenaki.load(args.model, truncate_prompts=True)
         return model, {"folder": str(args.model), "averaged": model.metadata.trained_on.get("averaged")}
     from phenaki_jax.cli.export import export_checkpoint

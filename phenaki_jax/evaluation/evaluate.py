@@ -58,7 +58,9 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "batch_size", "processes")
-        check_at_least(self, 0, "seed", "process")
+        check_at_least(self, 0, "process")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"found seed {self.seed}, expected 0 to {2**32 - 1}")
         check_process(self.process, self.processes)
 
 

@@ -104,6 +104,9 @@ class Protocol:
             raise UserError(f"found {originals[0]} in {self.name}, a {self.kind}; expected it of reconstructions alone")
         if self.kind == "reconstruction" and self.samples * self.folds > 1:
             raise UserError(f"found {self.samples} samples of each clip in {self.name}, expected 1 reconstruction")
+        # The randomness of each is by its number in 32 bits.
+        if self.videos > 2**32:
+            raise UserError(f"found {self.videos} videos to draw for {self.name}, expected at most {2**32}")
         if self.stored_frames and not self.windows <= self.stored_frames - self.frames + 1:
             raise UserError(
                 f"found {self.windows} windows of {self.frames} in {self.stored_frames} frames in {self.name}, "

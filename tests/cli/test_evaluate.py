@@ -136,6 +136,8 @@ def test_processes_that_begin_together_find_what_one_does(
         (["--examples", "0"], "found examples 0, expected at least 1"),
         (["--examples", "4", "--step", "3"], "found --step without --workdir"),
         (["--no-ema"], "found --ema without --workdir"),
+        (["--seed", "4294967296"], "found seed 4294967296, expected 0 to 4294967295"),
+        (["--samples", "99999999999"], "found 30999999999690 videos to draw for moving_shapes, expected at most"),
         (["--real", "1"], "found 1 real clip to compare, expected at least 2 for frechet_shapes"),
         (["--inception_resize", "lanczos"], "found inception_resize 'lanczos', expected one of "),
         (["--protocol", "bair"], "found no weights for any measure of bair, expected --i3d_file for fvd"),
@@ -177,6 +179,22 @@ def test_what_is_left_out_is_told_before_drawing_with_what_it_costs_later(
     ]
     assert cost.startswith("what is left out can be measured later only by drawing all videos anew, under another")
     assert "found nothing at no.pt" in mistake
+
+
+@pytest.mark.parametrize("option", ["--model", "--workdir"])
+def test_an_empty_name_is_told_in_one_line(
+    data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    """As that of a variable which is not set."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", option, "", "--data_dir", str(data_dir), "--out", "out"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("phenaki: error: found no ")
+    assert told.count("\n") == 1
 
 
 @pytest.mark.slow

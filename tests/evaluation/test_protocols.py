@@ -62,6 +62,7 @@ def test_other_numbers_are_asked_for_by_name() -> None:
         ("bair", {"measures": ("beauty",)}, "found measure 'beauty' in bair, expected some of fvd"),
         ("bair", {"measures": ()}, "found no measures in bair"),
         ("moments_in_time", {"samples": 2}, "found 2 samples of each clip in moments_in_time, expected 1"),
+        ("ucf101", {"folds": 10**9}, "found 10000000000000 videos to draw for ucf101, expected at most 4294967296"),
         ("ucf101", {"examples": 0}, "found examples 0, expected at least 1"),
     ],
 )
