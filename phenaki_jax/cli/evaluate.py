@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     of_workdir = ("step", "ema", "t5_checkpoint", "t5_vocabulary")
     if asked := [name for name in of_workdir if getattr(args, name) is not None and args.workdir is None]:
         raise UserError(f"found --{asked[0]} without --workdir, expected both: an exported model is as it was exported")
-    result, work = _places(Path(args.out), protocol.name)
+    result, work = _places(args.out, protocol.name)
     check_folder(work)
     files = NetworkFiles(**{name: getattr(args, name) for name in (*_FILES, "inception_resize", "clip_model", "fvd")})
     lacking = usable_measures(protocol, files)
@@ -177,13 +177,18 @@ def _tell_left_out(left_out: dict[str, str]) -> None:
         print(f"{name} is left out: it {reason}", file=sys.stderr)
 
 
-def _places(out: Path, name: str) -> tuple[Path, Path]:
+def _places(path: str, name: str) -> tuple[Path, Path]:
     """The result, and the folder of what it is made from."""
-    if out.suffix == ".json":
-        return out, out.with_suffix("")
-    if out.suffix and not out.is_dir():
+    if not path:
+        raise UserError("found an empty --out, expected a .json file, or a folder for it; name one")
+    out = Path(path)
+    if out.suffix not in ("", ".json") and not out.is_dir():
         raise UserError(f"{out}: found suffix {out.suffix!r}, expected .json, or a folder without any; change the name")
-    return out / f"{name}.json", out / name
+    is_file = out.suffix == ".json"
+    result = out if is_file else out / f"{name}.json"
+    if result.is_dir():
+        raise UserError(f"{result}: found a folder, expected the name of a file to write; choose another --out")
+    return result, out.with_suffix("") if is_file else out / name
 
 
 def _model(args: argparse.Namespace, work: Path) -> tuple[Phenaki, dict[str, Any]]:

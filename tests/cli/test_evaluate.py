@@ -149,6 +149,7 @@ def test_processes_that_begin_together_find_what_one_does(
         (["--process", "1"], "found process 1 of 1, expected 0 to 0"),
         (["--batch_size", "3"], "found batch_size 3, expected a multiple of"),
         (["--data_dir", "nowhere"], "found no test files in nowhere/moving_shapes/video_32/1.0.0, expected a dataset"),
+        (["--out", ""], "found an empty --out, expected a .json file, or a folder for it"),
         (["--out", "numbers.csv"], "numbers.csv: found suffix '.csv', expected .json, or a folder"),
     ],
 )
@@ -179,6 +180,17 @@ def test_what_is_left_out_is_told_before_drawing_with_what_it_costs_later(
     ]
     assert cost.startswith("what is left out can be measured later only by drawing all videos anew, under another")
     assert "found nothing at no.pt" in mistake
+
+
+@pytest.mark.parametrize("out", ["out", "out/moving_shapes.json"])
+def test_a_folder_in_the_results_place_is_told_before_drawing(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    result = tmp_path / "out" / "moving_shapes.json"
+    result.mkdir(parents=True)
+    assert main(["evaluate", "--model", str(folder), "--data_dir", "nowhere", "--out", str(tmp_path / out)]) == 2
+    expected = f"{result}: found a folder, expected the name of a file to write; choose another --out"
+    assert capsys.readouterr().err == f"phenaki: error: {expected}\n"
 
 
 @pytest.mark.parametrize("option", ["--model", "--workdir"])
