@@ -171,7 +171,10 @@ def numbers_of(
 def _mean(sets: _Compared) -> _Value:
     values, clips = (np.concatenate([getattr(fold, what)() for fold in sets.folds]) for what in ("values", "clips"))
     values = values.astype(np.float64)
-    return _Value(float(values.mean()), mean_interval(values, clips, seed=sets.seed))
+    interval = mean_interval(values, clips, seed=sets.seed)
+    # Of one clip, or of values that are all alike, none that is drawn anew differs, which is no certainty.
+    moves = not np.isclose(interval.low, interval.high, rtol=1e-9, atol=0)
+    return _Value(float(values.mean()), interval if moves else None)
 
 
 def _frechet(sets: _Compared) -> _Value:

@@ -91,6 +91,16 @@ def test_numbers_are_means_of_folds(
     assert numbers["clipsim"].settings.generated == 30
 
 
+@pytest.mark.parametrize("clip", [np.full(30, 0.3), np.arange(30)], ids=["equal values", "one clip"])
+def test_a_mean_that_does_not_move_has_no_interval(
+    protocol: Protocol, tmp_path: pathlib.Path, real: dict[str, np.ndarray], made: dict[str, np.ndarray], clip: Any
+) -> None:
+    stored = made[STORED] if clip[0] == clip[1] else np.zeros(30, int)
+    assert by_metric(found_of(protocol, tmp_path / "usual", real, made))["clipsim"].interval is not None
+    found = found_of(protocol, tmp_path / "still", real, {**made, "clip": clip, STORED: stored}, ("clipsim",))
+    assert by_metric(found)["clipsim"].interval is None
+
+
 def test_the_inception_score_is_of_frames_in_their_order(
     protocol: Protocol, tmp_path: pathlib.Path, real: dict[str, np.ndarray], made: dict[str, np.ndarray]
 ) -> None:
