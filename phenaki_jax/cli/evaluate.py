@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--t5_checkpoint", metavar="PATH", help="of a frozen T5 of a --workdir, as phenaki export has it"
     )
     parser.add_argument("--t5_vocabulary", metavar="FILE", help="the same of its vocabulary")
-    parser.add_argument("--protocol", default="moving_shapes", metavar="NAME", help="(moving_shapes)")
+    parser.add_argument(
+        "--protocol", default="moving_shapes", metavar="NAME", help="see docs/evaluation.md (moving_shapes)"
+    )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the folder of datasets")
     parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for it")
     parser.add_argument(
@@ -68,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inception_resize", default="tensorflow1", metavar="NAME", help="tensorflow1, or clean (tensorflow1)"
     )
-    parser.add_argument("--clip_model", default="clip-vit-base-patch32", metavar="NAME", help="(clip-vit-base-patch32)")
+    parser.add_argument(
+        "--clip_model", default="clip-vit-base-patch32", metavar="NAME", help="its name (clip-vit-base-patch32)"
+    )
     parser.add_argument(
         "--fvd", default="original", metavar="NAME", help="how I3D sees videos: original, or cd-fvd as TATS (original)"
     )
@@ -92,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
     counts = {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
     protocol = protocol_named(args.protocol, **counts)
     of_workdir = ("step", "ema", "t5_checkpoint", "t5_vocabulary")
-    if asked := [name for name in of_workdir if getattr(args, name) is not None and not args.workdir]:
+    if asked := [name for name in of_workdir if getattr(args, name) is not None and args.workdir is None]:
         raise UserError(f"found --{asked[0]} without --workdir, expected both: an exported model is as it was exported")
-    result, work = _places(Path(args.out), protocol.name)
+    result, work = _places(args.out, protocol.name)
     check_folder(work)
     files = NetworkFiles(**{name: getattr(args, name) for name in (*_FILES, "inception_resize", "clip_model", "fvd")})
     lacking = usable_measures(protocol, files)
@@ -103,6 +107,12 @@ def run(args: argparse.Namespace) -> int:
         name: f"needs {', '.join('--' + file for file in absent)}" for name, absent in lacking.items() if absent
     }
     _tell_left_out(left_out)
+    if left_out:
+        print(
+            "what is left out can be measured later only by drawing all videos anew, under another --out, as only what "
+            "networks see of them is kept: name its files now to spare that",
+            file=sys.stderr,
+        )
     return _evaluate(args, protocol, measures, left_out, files, result, work)
 
 
@@ -167,33 +177,41 @@ def _tell_left_out(left_out: dict[str, str]) -> None:
         print(f"{name} is left out: it {reason}", file=sys.stderr)
 
 
-def _places(out: Path, name: str) -> tuple[Path, Path]:
+def _places(path: str, name: str) -> tuple[Path, Path]:
     """The result, and the folder of what it is made from."""
-    if out.suffix == ".json":
-        return out, out.with_suffix("")
-    if out.suffix and not out.is_dir():
+    if not path:
+        raise UserError("found an empty --out, expected a .json file, or a folder for it; name one")
+    out = Path(path)
+    if out.suffix not in ("", ".json") and not out.is_dir():
         raise UserError(f"{out}: found suffix {out.suffix!r}, expected .json, or a folder without any; change the name")
-    return out / f"{name}.json", out / name
+    is_file = out.suffix == ".json"
+    result = out if is_file else out / f"{name}.json"
+    if result.is_dir():
+        raise UserError(f"{result}: found a folder, expected the name of a file to write; choose another --out")
+    return result, out.with_suffix("") if is_file else out / name
 
 
 def _model(args: argparse.Namespace, work: Path) -> tuple[Phenaki, dict[str, Any]]:
     """What is evaluated, and what it is called; a checkpoint is exported into the work's folder, where it stays."""
     from phenaki_jax.inference import Phenaki
 
-    if args.model:
+    if args.model is not None:
         model = Phenaki.load(args.model, truncate_prompts=True)
         return model, {"folder": str(args.model), "averaged": model.metadata.trained_on.get("averaged")}
     from phenaki_jax.cli.export import export_checkpoint
     from phenaki_jax.files import locked
+    from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
     from phenaki_jax.training.checkpoints import latest_checkpoint
     from phenaki_jax.training.checksums import checkpoint_identity
 
     checkpoint = latest_checkpoint(args.workdir, args.step)
     step, text_files = int(checkpoint.name), {"checkpoint": args.t5_checkpoint, "vocabulary": args.t5_vocabulary}
     text_files = {name: path for name, path in text_files.items() if path}
-    chosen = json.dumps([checkpoint_identity(args.workdir, step), args.ema, text_files])
-    # A training in the same folder may have come to this step again.
-    folder = work / f"model-{step}-{hashlib.sha256(chosen.encode()).hexdigest()[:16]}"
+    # A training in the same folder may have come to this step again, and a vocabulary's file may hold another one.
+    chosen = [checkpoint_identity(args.workdir, step), args.ema, text_files]
+    if args.t5_vocabulary:
+        chosen.append(fingerprint_of(args.t5_vocabulary))
+    folder = work / f"model-{step}-{hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]}"
     with locked(work):
         if not folder.exists():
             export_checkpoint(args.workdir, folder, step, average=args.ema, text_files=text_files)

@@ -14,6 +14,7 @@ from phenaki_jax.cli.phenaki_pytorch import SUFFIXES, describe_state_dict
 from phenaki_jax.errors import UserError, reason_of
 
 GRID_EXAMPLES = 8
+_WIDTH = 120
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -203,6 +204,8 @@ def _write_grid(folder: Path, out: Path) -> None:
 
 def _lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for name, value in found.items():
+        if value in ("", {}):
+            continue
         if isinstance(value, Mapping):
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")
@@ -211,4 +214,11 @@ def _lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield from textwrap.indent(value.strip("\n"), f"{indent}  ").splitlines()
         else:
             shown = f"{value:,}" if name in ("parameters", "bytes", "examples") else value
-            yield f"{indent}{name}: {shown}"
+            yield from textwrap.wrap(
+                f"{name}: {shown}",
+                _WIDTH,
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )

@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from phenaki_jax.data.feed import FeedSettings, told_damage
 from phenaki_jax.data.records import EncodedRecords
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
-from phenaki_jax.data.tensorflow_stack import seqio
-from phenaki_jax.errors import UserError
+from phenaki_jax.data.tensorflow_stack import seqio, tf
+from phenaki_jax.errors import UserError, reason_of
 
 
 class Clip(NamedTuple):
@@ -64,16 +64,22 @@ def count_clips(task: str, split: str, data_dir: str | os.PathLike[str]) -> int:
     """How many clips `read_clips` gives.
 
     Raises:
-      UserError: the task, the split or its dataset is not there.
+      UserError: the task, the split or its dataset is not there, or cannot be read.
     """
     source = _task(task, split, data_dir).source
     with data_dir_of_seqio(data_dir):
-        if isinstance(source, EncodedRecords):
-            # For its refusal of files that are not all there.
-            source.list_shards(split)
-            return source.count(split)
-        records = source.get_dataset(split=split, shuffle=False)
-        return int(records.reduce(np.int64(0), lambda count, _: count + 1))
+        # For its refusal of files that are not all there.
+        source.list_shards(split)
+        try:
+            if isinstance(source, EncodedRecords):
+                return source.count(split)
+            records = source.get_dataset(split=split, shuffle=False)
+            return int(records.reduce(np.int64(0), lambda count, _: count + 1))
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"the {split} examples of {task} cannot be counted ({reason_of(error)}), expected whole files; copy or "
+                "make the dataset again"
+            ) from error
 
 
 def fingerprint_of_split(task: str, split: str, data_dir: str | os.PathLike[str]) -> str:

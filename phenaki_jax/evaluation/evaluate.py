@@ -58,7 +58,9 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "batch_size", "processes")
-        check_at_least(self, 0, "seed", "process")
+        check_at_least(self, 0, "process")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"found seed {self.seed}, expected 0 to {2**32 - 1}")
         check_process(self.process, self.processes)
 
 
@@ -96,7 +98,8 @@ class Evaluation:
           UserError: the dataset is not there, or has too few clips.
         """
         protocol = dataclasses.asdict(self.protocol)
-        protocol.pop("reported")
+        for name in ("reported", "prepared_with"):
+            protocol.pop(name)
         clips = check_clips(self.protocol, self.data_dir)
         return {
             "protocol": protocol,
@@ -104,6 +107,7 @@ class Evaluation:
             "clips": {split: counts._asdict() for split, counts in clips.items()},
             **self.computed,
             "model": self.model.fingerprint,
+            "vocabulary": self.model.vocabulary or None,
             "config": dataclasses.asdict(self.model.config),
             "sampling": dataclasses.asdict(self.model.metadata.sampling),
             "prefix_frames": self.model.metadata.prefix_frames,
@@ -161,7 +165,7 @@ def _check_counts(protocol: Protocol, measures: Sequence[str]) -> None:
 def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     """The rows of real clips and of the model's videos; settings of the first name the folder that they are in."""
     protocol, size = evaluation.protocol, evaluation.config.batch_size
-    split = protocol.clip_split
+    split, described = protocol.clip_split, evaluation.described
     of_real = {
         "version": _VERSION,
         "task": protocol.task,
@@ -177,7 +181,7 @@ def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     }
     of_generated = {
         "version": _VERSION,
-        **evaluation.described,
+        **described,
         "measures": list(evaluation.measures),
         "networks": _told(evaluation.networks),
     }
@@ -247,6 +251,10 @@ def _make_generated(evaluation: Evaluation, rows: Rows, look: _Looker, drawer: D
     protocol, size = evaluation.protocol, rows.batch_size
     missing = rows.missing(evaluation.config.process, evaluation.config.processes)
     examples = OrderedExamples(protocol, protocol.split, evaluation.config.seed, evaluation.data_dir)
+    stored = evaluation.described["clips"][protocol.split]["stored"]
+    if missing and not protocol.stored_frames and protocol.examples > stored:
+        # Windows that a task draws may differ less often than they are asked for, which drawing would find last.
+        examples.at([protocol.examples - 1])
     with _progress(evaluation, rows, missing, protocol.name) as progress:
         for index in missing:
             numbers = range(index * size, index * size + rows.count(index))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from phenaki_jax.data.clips import Clip, count_clips, read_clips
+from phenaki_jax.data.published.provider import NotPreparedError
 from phenaki_jax.errors import UserError, counted
 from phenaki_jax.evaluation.protocols import Protocol
 
@@ -55,13 +56,13 @@ def check_clips(protocol: Protocol, data_dir: str | os.PathLike[str]) -> dict[st
     Raises:
       UserError: a split has too few, or is not there.
     """
-    wanted = {protocol.split: protocol.examples}
-    wanted[protocol.clip_split] = max(protocol.real_clips, wanted.get(protocol.clip_split, 0))
     found = {}
-    for split, count in wanted.items():
-        found[split] = StoredClips(count_clips(protocol.task, split, data_dir), protocol.windows)
-        if found[split].stored * protocol.windows < count:
-            raise _too_few(protocol, split, found[split].stored, count)
+    for split in dict.fromkeys((protocol.split, protocol.clip_split)):
+        stored = _stored(protocol, split, data_dir)
+        if stored * protocol.windows < max(_wanted(protocol, split).values()):
+            windows = f"{counted(stored, 'clip')}, {counted(protocol.windows, 'window')} of each,"
+            raise _too_few(protocol, split, windows, stored * protocol.windows)
+        found[split] = StoredClips(stored, protocol.windows)
     return found
 
 
@@ -96,11 +97,12 @@ class OrderedExamples:
             return self._last
         if place < self._next:
             self._examples, self._next = self._read(), 0
-        found = next(itertools.islice(self._examples, place - self._next, None), None)
-        if found is None:
-            raise _too_few(self._protocol, self._split, None, place + 1)
-        self._last, self._next = found, place + 1
-        return found
+        for found in itertools.islice(self._examples, place + 1 - self._next):
+            self._last, self._next = found, self._next + 1
+        if self._last is None or self._next <= place:
+            different = f"{counted(self._next, 'clip')} that differ"
+            raise _too_few(self._protocol, self._split, different, self._next)
+        return self._last
 
     def _read(self) -> Iterator[Example]:
         return self._stored_windows() if self._protocol.stored_frames else self._drawn_windows()
@@ -149,10 +151,26 @@ class OrderedExamples:
             )
 
 
-def _too_few(protocol: Protocol, split: str, stored: int | None, wanted: int) -> UserError:
-    found = "fewer clips" if stored is None else counted(stored, "clip")
+def _stored(protocol: Protocol, split: str, data_dir: str | os.PathLike[str]) -> int:
+    try:
+        return count_clips(protocol.task, split, data_dir)
+    except NotPreparedError as error:
+        raise UserError(f"{error} {protocol.prepared_with}") from error
+
+
+def _wanted(protocol: Protocol, split: str) -> dict[str, int]:
+    """How many clips of a split are asked for, by the option that says so."""
+    wanted = {"examples": protocol.examples} if split == protocol.split else {}
+    if split == protocol.clip_split:
+        wanted["real" if protocol.real else "examples"] = protocol.real_clips
+    return wanted
+
+
+def _too_few(protocol: Protocol, split: str, found: str, most: int) -> UserError:
+    wanted = _wanted(protocol, split)
+    too_large = [name for name, count in wanted.items() if count > most]
+    fewer = f"ask for {most} with {' and '.join('--' + name for name in too_large)}, which the number's name then tells"
     return UserError(
-        f"found {found} in the {split} split of {protocol.task}, {counted(protocol.windows, 'window')} of each, "
-        f"expected {wanted} for {protocol.name}: ask for fewer with --examples and --real, which the number's name "
-        "then tells, or complete the dataset; docs/evaluation.md tells how"
+        f"found {found} in the {split} split of {protocol.task}, expected {max(wanted.values())} for {protocol.name}: "
+        f"{fewer + ', or ' if most and too_large else ''}complete the dataset; docs/evaluation.md tells how"
     )

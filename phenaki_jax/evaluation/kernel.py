@@ -19,6 +19,9 @@ from phenaki_jax.evaluation.frechet import check_sets
 from phenaki_jax.evaluation.masks import mask_of, valid_rows
 from phenaki_jax.evaluation.pairs import Pair
 
+SUBSETS, SUBSET_SIZE = 100, 1000
+"""How many subsets published distances are the mean of, and the rows of each set that are in one."""
+
 _DEGREE = 3
 
 
@@ -27,11 +30,13 @@ class OfSubsets(NamedTuple):
 
     Attributes:
       mean: what is reported.
-      deviation: from subset to subset.
+      deviation: from subset to subset; None where a set is taken whole, as nothing of it differs then.
+      subsets: how many there were; one where both sets are taken whole.
     """
 
     mean: float
-    deviation: float
+    deviation: float | None
+    subsets: int
 
 
 def kernel_distance(
@@ -58,8 +63,8 @@ def kernel_distance_of_subsets(
     first: Float[np.ndarray, "some features"],
     second: Float[np.ndarray, "others _"],
     *,
-    subsets: int = 100,
-    size: int = 1000,
+    subsets: int = SUBSETS,
+    size: int = SUBSET_SIZE,
     seed: int,
 ) -> OfSubsets:
     """The kernel distance as it is published: the mean of random subsets, each drawn without repetition.
@@ -67,8 +72,8 @@ def kernel_distance_of_subsets(
     Args:
       first: a set.
       second: another one of the same features.
-      subsets: how many.
-      size: rows of a subset of each set; smaller sets are taken whole.
+      subsets: how many, unless both sets are taken whole.
+      size: rows of a subset of each set; sets of no more are taken whole.
       seed: of the subsets.
 
     Raises:
@@ -80,8 +85,10 @@ def kernel_distance_of_subsets(
     def subset(features: np.ndarray) -> np.ndarray:
         return features[rng.choice(len(features), min(size, len(features)), replace=False)]
 
-    distances = [kernel_distance(subset(first), subset(second)) for _ in range(subsets)]
-    return OfSubsets(mean=float(np.mean(distances)), deviation=float(np.std(distances)))
+    count = subsets if max(len(first), len(second)) > size else 1
+    distances = [kernel_distance(subset(first), subset(second)) for _ in range(count)]
+    deviation = float(np.std(distances)) if min(len(first), len(second)) > size else None
+    return OfSubsets(mean=float(np.mean(distances)), deviation=deviation, subsets=count)
 
 
 @flax.struct.dataclass

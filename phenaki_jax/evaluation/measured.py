@@ -8,6 +8,7 @@ from typing import Any
 
 from phenaki_jax.errors import UserError, check_at_least, check_types
 from phenaki_jax.evaluation.bootstrap import Interval
+from phenaki_jax.evaluation.kernel import SUBSET_SIZE
 
 _COVARIANCES = ("fid", "fvd", "frechet")
 
@@ -90,20 +91,26 @@ class Measured:
 
     @property
     def caution(self) -> str | None:
-        """One line on what too few samples mean for a Fréchet distance; None where there are enough."""
-        settings = self.settings
-        few = [
-            f"{count} {kind}"
-            for kind, count in (("real", settings.real), ("generated", settings.generated))
-            if 0 < count <= settings.features
-        ]
-        if not self.metric.startswith(_COVARIANCES) or not few:
-            return None
-        return (
-            f"{self.name}: found {' and '.join(few)} samples for {settings.features} features, expected more samples "
-            "than features: covariances are singular and the value is far above that of many samples; compare it only "
-            "with values of as many samples, or take the kernel distance"
-        )
+        """One line on what too few samples mean for a distance of two sets; None where there are enough."""
+        features = self.settings.features
+        if self.metric.startswith(_COVARIANCES) and (few := self._few(features)):
+            return (
+                f"{self.name}: found {few} samples for {features} features, expected more samples than features: "
+                "covariances are singular and the value is far above that of many samples; compare it only with values "
+                "of as many samples, or take the kernel distance"
+            )
+        if "subset_size_real" in dict(self.settings.more) and (few := self._few(SUBSET_SIZE)):
+            return (
+                f"{self.name}: found {few} samples, expected more than the {SUBSET_SIZE} of a subset: each subset is "
+                "the whole set, and no deviation of subsets tells how much of the value is chance, which is the more "
+                "the fewer samples there are; take more, or see how far the value moves with another seed"
+            )
+        return None
+
+    def _few(self, most: int) -> str:
+        """The numbers of samples that are no more than so many, in words; empty where all are more."""
+        counts = {"real": self.settings.real, "generated": self.settings.generated}
+        return " and ".join(f"{count} {kind}" for kind, count in counts.items() if 0 < count <= most)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, of types that json knows."""

@@ -125,7 +125,12 @@ def usable_measures(protocol: Protocol, files: NetworkFiles) -> dict[str, list[s
         for measure in protocol.measures
     }
     if all(lacking.values()):
-        wanted = "; ".join(f"{', '.join('--' + name for name in names)} for {each}" for each, names in lacking.items())
+        # Several measures are of one network.
+        networks = {tuple(names): [each for each in lacking if lacking[each] == names] for names in lacking.values()}
+        wanted = "; ".join(
+            f"{', '.join('--' + name for name in names)} for {', '.join(measures)}"
+            for names, measures in networks.items()
+        )
         raise UserError(
             f"found no weights for any measure of {protocol.name}, expected {wanted}: docs/evaluation.md tells which "
             "files to download"

@@ -12,7 +12,7 @@ from phenaki_jax.evaluation.bootstrap import Interval, interval_of_influences, m
 from phenaki_jax.evaluation.extrapolation import SMALLEST, extrapolated_frechet
 from phenaki_jax.evaluation.frechet import FeatureStatistics, InfluenceFunction, frechet_influences
 from phenaki_jax.evaluation.inception_score import SPLITS, inception_score
-from phenaki_jax.evaluation.kernel import kernel_distance_of_subsets
+from phenaki_jax.evaluation.kernel import SUBSET_SIZE, kernel_distance_of_subsets
 from phenaki_jax.evaluation.measured import Measured, Settings
 from phenaki_jax.evaluation.measures import MEASURES, Measure
 from phenaki_jax.evaluation.moments import statistics_of_parts
@@ -22,7 +22,6 @@ from phenaki_jax.evaluation.rows import STORED, Rows
 
 # Measures that need all features of a set at once are left out beyond: 1 GiB of them.
 MOST_IN_MEMORY = 2**28
-_SUBSETS, _SUBSET_SIZE = 100, 1000
 
 
 class Found(NamedTuple):
@@ -172,7 +171,10 @@ def numbers_of(
 def _mean(sets: _Compared) -> _Value:
     values, clips = (np.concatenate([getattr(fold, what)() for fold in sets.folds]) for what in ("values", "clips"))
     values = values.astype(np.float64)
-    return _Value(float(values.mean()), mean_interval(values, clips, seed=sets.seed))
+    interval = mean_interval(values, clips, seed=sets.seed)
+    # Of one clip, or of values that are all alike, none that is drawn anew differs, which is no certainty.
+    moves = not np.isclose(interval.low, interval.high, rtol=1e-9, atol=0)
+    return _Value(float(values.mean()), interval if moves else None)
 
 
 def _frechet(sets: _Compared) -> _Value:
@@ -191,18 +193,20 @@ def _frechet(sets: _Compared) -> _Value:
 
 def _kernel(sets: _Compared) -> _Value:
     real = sets.real.features()
-    subsets, sizes = [], []
+    found, sizes = [], []
     for fold in sets.folds:
         features = fold.features()
-        sizes = [min(_SUBSET_SIZE, len(each)) for each in (real, features)]
-        subsets.append(kernel_distance_of_subsets(real, features, subsets=_SUBSETS, size=_SUBSET_SIZE, seed=sets.seed))
-    more = (
-        ("subsets", _SUBSETS),
+        sizes = [min(SUBSET_SIZE, len(each)) for each in (real, features)]
+        found.append(kernel_distance_of_subsets(real, features, seed=sets.seed))
+    more: list[tuple[str, Any]] = [
+        ("subsets", found[0].subsets),
         ("subset_size_real", sizes[0]),
         ("subset_size_generated", sizes[1]),
-        ("deviation_of_subsets", float(np.mean([each.deviation for each in subsets]))),
-    )
-    values = [each.mean for each in subsets]
+    ]
+    values = [each.mean for each in found]
+    deviations = [each.deviation for each in found if each.deviation is not None]
+    if deviations:
+        more.append(("deviation_of_subsets", float(np.mean(deviations))))
     return _Value(float(np.mean(values)), None, (*more, *_of_folds(values)))
 
 

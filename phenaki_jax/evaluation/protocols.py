@@ -57,6 +57,7 @@ class Protocol:
       real: clips that the videos of each fold are compared with; 0 for the examples.
       real_split: of these; empty for `split`.
       judged_size: pixels along a side that clips and videos are brought to before they are compared; 0 for `size`.
+      prepared_with: what `phenaki prepare` is told, besides what it is told for trainings, where it makes the dataset.
       reported: for comparison.
 
     Raises:
@@ -80,6 +81,7 @@ class Protocol:
     real: int = 0
     real_split: str = ""
     judged_size: int = 0
+    prepared_with: str = ""
     reported: tuple[Reported, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,6 +104,9 @@ class Protocol:
             raise UserError(f"found {originals[0]} in {self.name}, a {self.kind}; expected it of reconstructions alone")
         if self.kind == "reconstruction" and self.samples * self.folds > 1:
             raise UserError(f"found {self.samples} samples of each clip in {self.name}, expected 1 reconstruction")
+        # The randomness of each is by its number in 32 bits.
+        if self.videos > 2**32:
+            raise UserError(f"found {self.videos} videos to draw for {self.name}, expected at most {2**32}")
         if self.stored_frames and not self.windows <= self.stored_frames - self.frames + 1:
             raise UserError(
                 f"found {self.windows} windows of {self.frames} in {self.stored_frames} frames in {self.name}, "
@@ -171,6 +176,7 @@ _KINETICS600 = Protocol(
     folds=4,
     stored_frames=17,
     windows=2,
+    prepared_with="--test_share 1 --clips_per_video 2",
     measures=("fvd", "kvd", "fvd_infinity"),
     reported=(
         Reported("fvd", 36.4, "Phenaki", _PHENAKI, "drawn at 64 pixels"),
@@ -253,6 +259,7 @@ PROTOCOLS = {
             examples=10_000,
             stored_frames=17,
             windows=7,
+            prepared_with="--test_share 1 --clips_per_video 1",
             measures=("fid", "kid", "fid_infinity", "inception_score", "fvd", "kvd", "fvd_infinity", "clipsim"),
             reported=(
                 Reported("fid", 37.74, "Phenaki, zero-shot, 0.9 B", _PHENAKI, "its FID-image"),
@@ -268,6 +275,7 @@ PROTOCOLS = {
             size=128,
             examples=10_000,
             stored_frames=11,
+            prepared_with="--test_share 1 --clips_per_video 1",
             measures=("psnr", "ssim", "lpips", "fid", "kid", "fid_infinity", "fvd", "kvd", "fvd_infinity"),
             reported=(
                 Reported("fid", 4.5, "C-ViViT", _PHENAKI),

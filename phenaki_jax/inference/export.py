@@ -54,6 +54,7 @@ TENSOR_FILES = {
     "transformer": "transformer.safetensors",
     "critic": "critic.safetensors",
 }
+_OTHERS = "they are another network's or model's, or damaged; copy or export the model again"
 
 
 class ExportedModel(NamedTuple):
@@ -166,9 +167,10 @@ def load_exported(folder: str | Path) -> ExportedModel:
         )
     files = {name: folder / TENSOR_FILES[name] for name in parameter_shapes(config)}
     tensors = {name: _read_tensors(file) for name, file in files.items()}
-    _check_tensors(tensors, config, {name: str(file) for name, file in files.items()})
     networks = network_fingerprints(tensors)
+    # Of another network this says more than which of its tensors do not fit.
     _check_fingerprints(content, networks, files)
+    _check_tensors(tensors, config, {name: str(file) for name, file in files.items()})
     params = {name: unflatten_dict(arrays, sep="/") for name, arrays in tensors.items()}
     return ExportedModel(config, params, content.metadata, vocabulary, model_fingerprint(networks))
 
@@ -201,8 +203,7 @@ def _check_fingerprints(content: ModelFile, found: Mapping[str, str], files: Map
     for network, file in files.items():
         if found[network] != (wanted := content.networks.get(network)):
             raise UserError(
-                f"{file}: found parameters {found[network]}, expected {wanted} as {MODEL_FILE} says: they are another "
-                "model's or damaged; copy the folder or export the model again"
+                f"{file}: found parameters {found[network]}, expected {wanted} as {MODEL_FILE} says: {_OTHERS}"
             )
 
 
@@ -239,19 +240,18 @@ def _check_tensors(
     for model, tree in parameter_shapes(config).items():
         wanted: dict[str, jax.ShapeDtypeStruct] = flatten_dict(tree, sep="/")
         found = tensors.get(model, {})
-        if absent := sorted(wanted.keys() - found.keys()):
+        absent, surplus = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        if absent or surplus:
+            told = [*(f"without {name}" for name in absent[:1]), *(f"with {name}" for name in surplus[:1])]
             raise UserError(
-                f"{places[model]}: found no {absent[0]}, expected {counted(len(absent), 'tensor')} more; export again"
-            )
-        if surplus := sorted(found.keys() - wanted.keys()):
-            raise UserError(
-                f"{places[model]}: found {surplus[0]}, expected {counted(len(surplus), 'tensor')} less; export again"
+                f"{places[model]}: found {counted(len(found), 'tensor')} {' and '.join(told)}, expected the "
+                f"{len(wanted)} of the configuration's {model}: {_OTHERS}"
             )
         for name, leaf in wanted.items():
             if found[name].shape != leaf.shape or found[name].dtype != leaf.dtype:
                 raise UserError(
                     f"{places[model]}: found {name} as {found[name].dtype}{list(found[name].shape)}, expected "
-                    f"{leaf.dtype}{list(leaf.shape)} as the configuration says; export again"
+                    f"{leaf.dtype}{list(leaf.shape)} as the configuration says: {_OTHERS}"
                 )
             if not np.isfinite(found[name]).all():
                 raise UserError(

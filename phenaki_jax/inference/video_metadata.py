@@ -53,8 +53,8 @@ class Making:
 
 
 def read_making(path: str | Path) -> dict[str, Any] | None:
-    """What a .mp4, .gif or .png tells of how it was made; None where it tells nothing."""
-    read = _comment_of_mp4 if Path(path).suffix.lower() == ".mp4" else _comment_of_picture
+    """What a .mp4, .m4v, .gif or .png tells of how it was made; None where it tells nothing."""
+    read = _comment_of_mp4 if Path(path).suffix.lower() in (".mp4", ".m4v") else _comment_of_picture
     try:
         found = json.loads(read(Path(path)))
     except (OSError, ValueError):

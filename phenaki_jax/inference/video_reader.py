@@ -151,10 +151,8 @@ def _text(file: IO[bytes]) -> str:
 def _open_with_pillow(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float | None]]:
     with Image.open(path) as image:
         # What else a camera puts into a JPEG, such as a preview, is no second frame.
-        animated = image.format in ("GIF", "PNG")
-        milliseconds = (
-            [float(frame.info.get("duration") or 100) for frame in ImageSequence.Iterator(image)] if animated else []
-        )
+        animated = image.format in ("GIF", "PNG", "WEBP")
+        milliseconds = [_milliseconds(frame) for frame in ImageSequence.Iterator(image)] if animated else []
         if len(milliseconds) < 2:
             image.seek(0)
             image.load()
@@ -163,6 +161,13 @@ def _open_with_pillow(path: Path) -> Iterator[tuple[Iterator[np.ndarray], float 
         fps, repeats = _evenly(milliseconds)
         frames = zip(ImageSequence.Iterator(image), repeats, strict=True)
         yield (rgb for frame, count in frames for rgb in [_rgb(frame)] * count), fps
+
+
+def _milliseconds(frame: Image.Image) -> float:
+    """How long a frame of an animation is shown; Pillow knows it of a .webp once the frame is read."""
+    if frame.format == "WEBP":
+        frame.load()
+    return float(frame.info.get("duration") or 100)
 
 
 def _evenly(milliseconds: list[float]) -> tuple[float, list[int]]:
@@ -189,6 +194,6 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 _OPENERS = {
-    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".avi"), _open_with_ffmpeg),
-    **dict.fromkeys((".gif", ".png", ".jpg", ".jpeg"), _open_with_pillow),
+    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".m4v", ".avi"), _open_with_ffmpeg),
+    **dict.fromkeys((".gif", ".png", ".jpg", ".jpeg", ".webp"), _open_with_pillow),
 }

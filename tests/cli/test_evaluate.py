@@ -136,6 +136,8 @@ def test_processes_that_begin_together_find_what_one_does(
         (["--examples", "0"], "found examples 0, expected at least 1"),
         (["--examples", "4", "--step", "3"], "found --step without --workdir"),
         (["--no-ema"], "found --ema without --workdir"),
+        (["--seed", "4294967296"], "found seed 4294967296, expected 0 to 4294967295"),
+        (["--samples", "99999999999"], "found 30999999999690 videos to draw for moving_shapes, expected at most"),
         (["--real", "1"], "found 1 real clip to compare, expected at least 2 for frechet_shapes"),
         (["--inception_resize", "lanczos"], "found inception_resize 'lanczos', expected one of "),
         (["--protocol", "bair"], "found no weights for any measure of bair, expected --i3d_file for fvd"),
@@ -147,6 +149,7 @@ def test_processes_that_begin_together_find_what_one_does(
         (["--process", "1"], "found process 1 of 1, expected 0 to 0"),
         (["--batch_size", "3"], "found batch_size 3, expected a multiple of"),
         (["--data_dir", "nowhere"], "found no test files in nowhere/moving_shapes/video_32/1.0.0, expected a dataset"),
+        (["--out", ""], "found an empty --out, expected a .json file, or a folder for it"),
         (["--out", "numbers.csv"], "numbers.csv: found suffix '.csv', expected .json, or a folder"),
     ],
 )
@@ -163,6 +166,47 @@ def test_mistakes_are_told_in_one_line(
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") - told.count("is left out") == 1
+
+
+def test_what_is_left_out_is_told_before_drawing_with_what_it_costs_later(
+    folder: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here before the file of another measure turns out not to be there."""
+    command = ["evaluate", "--model", str(folder), "--data_dir", str(data_dir), "--out", str(tmp_path / "out")]
+    assert main([*command, "--protocol", "moments_in_time", "--i3d_file", "no.pt"]) == 2
+    *left_out, cost, mistake = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in left_out] == [
+        f"{name} is left out" for name in ("lpips", "fid", "kid", "fid_infinity")
+    ]
+    assert cost.startswith("what is left out can be measured later only by drawing all videos anew, under another")
+    assert "found nothing at no.pt" in mistake
+
+
+@pytest.mark.parametrize("out", ["out", "out/moving_shapes.json"])
+def test_a_folder_in_the_results_place_is_told_before_drawing(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    result = tmp_path / "out" / "moving_shapes.json"
+    result.mkdir(parents=True)
+    assert main(["evaluate", "--model", str(folder), "--data_dir", "nowhere", "--out", str(tmp_path / out)]) == 2
+    expected = f"{result}: found a folder, expected the name of a file to write; choose another --out"
+    assert capsys.readouterr().err == f"phenaki: error: {expected}\n"
+
+
+@pytest.mark.parametrize("option", ["--model", "--workdir"])
+def test_an_empty_name_is_told_in_one_line(
+    data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    """As that of a variable which is not set."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", option, "", "--data_dir", str(data_dir), "--out", "out"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("phenaki: error: found no ")
+    assert told.count("\n") == 1
 
 
 @pytest.mark.slow

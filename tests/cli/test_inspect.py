@@ -54,6 +54,16 @@ def test_a_text_of_several_lines_is_indented_below_its_name() -> None:
     ]
 
 
+def test_what_is_empty_is_left_out_and_long_lines_are_wrapped() -> None:
+    """As the file that a video begins with, and the steps of a long training."""
+    found = {"making": {"seed": 0, "begins_with": ""}, "trained_on": {}, "steps": [*range(1000, 1100)]}
+    lines = list(_lines(found))
+    assert lines[:2] == ["making:", "  seed: 0"]
+    assert lines[2].startswith("steps: [1000, 1001, ")
+    assert all(line.startswith("  1") and len(line) <= 120 for line in lines[3:])
+    assert " ".join(map(str.strip, lines[2:])) == f"steps: {found['steps']}"
+
+
 def test_a_tokenizer_alone_is_not_sampled(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_config().tokenizer
     export_model(tmp_path / "tokenizer", config, random_params(config))

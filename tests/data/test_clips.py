@@ -1,11 +1,13 @@
 """Clips as they are stored: each once, in one order, with windows and wordings by the seed."""
 
 import itertools
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
-from phenaki_jax.data.clips import fingerprint_of_split, read_clips
+from phenaki_jax.data.clips import count_clips, fingerprint_of_split, read_clips
 from phenaki_jax.data.moving_shapes import world
 from phenaki_jax.data.moving_shapes.examples import example_scene
 from phenaki_jax.errors import UserError
@@ -35,6 +37,14 @@ def test_each_clip_is_read_once_in_one_order(dataset: SmallDataset) -> None:
     again, other = (list(itertools.islice(read_clips(TASK, "test", 11, seed, dataset.data_dir), 8)) for seed in (5, 6))
     assert [clip.text for clip in again] == [clip.text for clip in clips[:8]] != [clip.text for clip in other]
     np.testing.assert_array_equal(again[7].video, clips[7].video)
+
+
+def test_clips_of_damaged_files_are_not_counted(dataset: SmallDataset, tmp_path: pathlib.Path) -> None:
+    data_dir = shutil.copytree(dataset.data_dir, tmp_path / "data")
+    for file in data_dir.rglob("*test.tfrecord-*"):
+        file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"the test examples of moving_shapes_openings cannot be counted \(.*; copy or"):
+        count_clips(TASK, "test", data_dir)
 
 
 def test_a_split_is_told_from_others(dataset: SmallDataset) -> None:

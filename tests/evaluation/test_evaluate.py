@@ -161,6 +161,10 @@ def test_a_folder_belongs_to_one_evaluation(whole: tuple[Evaluation, list[dict[s
     another.fingerprint = "another"
     with pytest.raises(UserError, match=r"holds an evaluation with model 0123456789abcdef, expected another"):
         evaluate(dataclasses.replace(evaluation, model=another))
+    other_words = copy.copy(evaluation.model)
+    other_words.vocabulary = "another"
+    with pytest.raises(UserError, match=r"holds an evaluation with vocabulary None, expected another"):
+        evaluate(dataclasses.replace(evaluation, model=other_words))
     damaged = evaluation.folder / "rows" / "000000.npz"
     content = damaged.read_bytes()
     damaged.write_bytes(content[:100])
@@ -275,7 +279,7 @@ def test_real_clips_may_be_of_another_split_and_are_looked_at_by_what_compares(
     [
         ({"real": 1}, "found 1 real clip to compare, expected at least 2 for frechet_shapes: ask for more with --real"),
         ({"examples": 1, "samples": 1}, "found 1 video to compare, expected at least 2 for frechet_shapes"),
-        ({"examples": 19, "samples": 1}, "found 6 clips in the test split of .*, expected 19 for moving_shapes"),
+        ({"examples": 19, "samples": 1}, "found 6 clips, .*, expected 19 for moving_shapes: ask for 18 "),
     ],
 )
 def test_what_comes_to_nothing_is_told_before_anything_is_drawn(
@@ -285,6 +289,22 @@ def test_what_comes_to_nothing_is_told_before_anything_is_drawn(
     protocol = dataclasses.replace(evaluation.protocol, **changes)
     with pytest.raises(UserError, match=message):
         evaluate(dataclasses.replace(evaluation, protocol=protocol))
+
+
+def test_windows_that_differ_too_seldom_are_told_before_anything_is_drawn(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three windows of each of six clips, all the same, might have been seven that differ."""
+    monkeypatch.setattr(Drawer, "make", None)
+    monkeypatch.setattr(
+        "phenaki_jax.evaluation.examples.read_clips",
+        lambda task, split, frames, seed, data_dir: read_clips(task, split, frames, 0, data_dir),
+    )
+    protocol = dataclasses.replace(evaluation.protocol, examples=7)
+    with pytest.raises(
+        UserError, match=r"found 6 clips that differ in the test split .*, expected 8 .* ask for 6 with"
+    ):
+        evaluate(dataclasses.replace(evaluation, protocol=protocol, measures=("obeyed",), layout=alone()))
 
 
 def test_few_and_absent_clips_are_told_with_what_to_do(evaluation: Evaluation, data_dir: pathlib.Path) -> None:

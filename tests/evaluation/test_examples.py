@@ -79,10 +79,11 @@ def test_two_seeds_have_no_windows_in_common(asked: list[int]) -> None:
     [
         (
             "bair",
-            r"found 2 clips in the test split of bair_\w+, 1 window of each, expected 256 for bair: ask for fewer",
+            r"found 2 clips, 1 window of each, in the test split of bair_\w+, expected 256 for bair: ask for 2 with "
+            "--examples, which the number's name then tells, or complete the dataset",
         ),
-        ("kinetics600", r"found 2 clips in the test split of kinetics600_\w+, 2 windows of each, expected 50000"),
-        ("moments_in_time", r"1 window of each, expected 10000 for moments_in_time"),
+        ("kinetics600", r"found 2 clips, 2 windows of each, in the .* expected 50000 for kinetics600: ask for 4 with"),
+        ("moments_in_time", r"1 window of each, .* expected 10000 for moments_in_time"),
     ],
 )
 def test_too_few_clips_are_told_before_any_is_read(asked: list[int], name: str, message: str) -> None:
@@ -90,19 +91,31 @@ def test_too_few_clips_are_told_before_any_is_read(asked: list[int], name: str, 
         check_clips(PROTOCOLS[name], "")
     few = dataclasses.replace(PROTOCOLS[name], examples=2)
     assert check_clips(few, "") == {"test": (2, few.windows)}
-    with pytest.raises(UserError, match="expected 300 for"):
+    with pytest.raises(UserError, match=rf"expected 300 for {name}: ask for {2 * few.windows} with --real, which"):
         check_clips(dataclasses.replace(few, real=300), "")
+    with pytest.raises(UserError, match=r"expected 300 for .* with --examples and --real, which"):
+        check_clips(dataclasses.replace(few, examples=200, real=300), "")
     assert not asked
+
+
+@pytest.mark.usefixtures("asked")
+def test_windows_that_come_up_again_are_told_with_how_many_differ() -> None:
+    """Of two clips, which always come as the same window, six were asked for."""
+    drawn = dataclasses.replace(PROTOCOLS["bair"], stored_frames=0, windows=3, examples=6, real=2)
+    with pytest.raises(UserError, match=r"found 2 clips that differ in .*, expected 6 for bair: ask for 2 with --exam"):
+        OrderedExamples(drawn, "test", 0, "").at([1, 5])
 
 
 def test_stored_clips_are_counted(protocol: Protocol, data_dir: pathlib.Path) -> None:
     assert check_clips(protocol, data_dir) == {"test": (6, 3)}
     with pytest.raises(
-        UserError, match=r"found 6 clips in the test split of moving_shapes_openings, 3 windows of each"
+        UserError, match=r"found 6 clips, 3 windows of each, in the test split of moving_shapes_openings"
     ):
         check_clips(dataclasses.replace(protocol, real=19), data_dir)
     other = dataclasses.replace(protocol, real_split="train")
-    with pytest.raises(UserError, match=r"found 1 clip in the train split of .*, expected 8 for moving_shapes"):
+    with pytest.raises(
+        UserError, match=r"found 1 clip, 3 windows of each, in the train split .* ask for 3 with --real, which"
+    ):
         check_clips(other, data_dir)
 
 

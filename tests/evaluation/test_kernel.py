@@ -51,10 +51,21 @@ def test_published_subsets_are_seeded_and_around_the_distance_of_all() -> None:
     found = kernel_distance_of_subsets(first, second, subsets=50, size=100, seed=3)
     assert found == kernel_distance_of_subsets(first, second, subsets=50, size=100, seed=3)
     assert found != kernel_distance_of_subsets(first, second, subsets=50, size=100, seed=4)
+    assert found.deviation is not None
     assert abs(found.mean - kernel_distance(first, second)) < 4 * found.deviation / np.sqrt(50)
-    whole = kernel_distance_of_subsets(first, second, subsets=2, seed=3)
-    assert whole.mean == pytest.approx(kernel_distance(first, second))
-    assert whole.deviation == pytest.approx(0, abs=1e-9)
+
+
+def test_subsets_that_are_whole_sets_have_no_deviation() -> None:
+    """One of both sets is the distance; of one of them, the other one's subsets would deviate too little."""
+    rng = np.random.default_rng(1)
+    first, second = rng.standard_normal((20, 4)), rng.standard_normal((30, 4))
+    both = kernel_distance_of_subsets(first, second, subsets=5, size=30, seed=3)
+    assert both == (pytest.approx(kernel_distance(first, second)), None, 1)
+    one = kernel_distance_of_subsets(first, second, subsets=5, size=20, seed=3)
+    assert (one.deviation, one.subsets) == (None, 5)
+    none = kernel_distance_of_subsets(first, second, subsets=5, size=19, seed=3)
+    assert none.deviation is not None
+    assert none.deviation > 0
 
 
 def test_sets_without_a_distance_are_refused() -> None:

@@ -73,6 +73,21 @@ def test_too_few_samples_come_with_a_caution() -> None:
         assert "caution" not in Measured(metric, 1.0, settings).as_json()
 
 
+def test_a_kernel_distance_of_no_more_samples_than_a_subset_comes_with_a_caution() -> None:
+    """Of those of subsets; that of all pairs was never meant to have a deviation."""
+    sizes = (("subset_size_real", 1000), ("subset_size_generated", 256))
+    few = dataclasses.replace(SETTINGS, generated=256, more=sizes)
+    found = Measured("kvd", 0.1, few).caution
+    assert found is not None
+    assert found.startswith(
+        "kvd_i3d_16f_224_r2048_n256: found 256 generated samples, expected more than the 1000 of a subset: each subset "
+        "is the whole set, and no deviation of subsets tells how much of the value is chance"
+    )
+    assert "\n" not in found
+    assert Measured("kvd", 0.1, dataclasses.replace(few, generated=1001)).caution is None
+    assert Measured("kvd", 0.1, dataclasses.replace(few, more=())).caution is None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -39,7 +39,9 @@ def test_measures_without_files_are_told() -> None:
         "clipsim": ["clip_vocabulary", "clip_merges"],
     }
     with pytest.raises(
-        UserError, match=r"found no weights for any measure of kinetics400, expected --inception_file f"
+        UserError,
+        match="found no weights for any measure of kinetics400, expected --inception_file for fid, kid, fid_infinity, "
+        "inception_score; --i3d_file for fvd, kvd, fvd_infinity; --clip_file, --clip_vocabulary, --clip_merges for cl",
     ):
         usable_measures(kinetics, NetworkFiles())
     # What pixels alone tell needs none.

@@ -80,13 +80,25 @@ def test_numbers_are_means_of_folds(
     settings = dict(numbers["fid"].settings.more)
     assert (settings["folds"], settings["deviation_of_folds"]) == (3, pytest.approx(np.std(distances, ddof=1)))
     assert (numbers["fid"].settings.real, numbers["fid"].settings.generated) == (12, 20)
-    # Sets of fewer rows than a subset are taken whole, which is told.
+    # Sets of fewer rows than a subset are taken whole, which is told; of them nothing deviates.
     kernels = [kernel_distance(of_real, fold) for fold in folds]
     assert numbers["kid"].value == pytest.approx(np.mean(kernels), rel=1e-6)
     settings = dict(numbers["kid"].settings.more)
-    assert (settings["subset_size_real"], settings["subset_size_generated"]) == (12, 20)
+    assert (settings["subset_size_real"], settings["subset_size_generated"], settings["subsets"]) == (12, 20, 1)
+    assert "deviation_of_subsets" not in settings
+    assert "found 12 real and 20 generated samples, expected more than the 1000 of a subset" in numbers["kid"].caution
     assert numbers["clipsim"].value == pytest.approx(made["clip"].mean())
     assert numbers["clipsim"].settings.generated == 30
+
+
+@pytest.mark.parametrize("clip", [np.full(30, 0.3), np.arange(30)], ids=["equal values", "one clip"])
+def test_a_mean_that_does_not_move_has_no_interval(
+    protocol: Protocol, tmp_path: pathlib.Path, real: dict[str, np.ndarray], made: dict[str, np.ndarray], clip: Any
+) -> None:
+    stored = made[STORED] if clip[0] == clip[1] else np.zeros(30, int)
+    assert by_metric(found_of(protocol, tmp_path / "usual", real, made))["clipsim"].interval is not None
+    found = found_of(protocol, tmp_path / "still", real, {**made, "clip": clip, STORED: stored}, ("clipsim",))
+    assert by_metric(found)["clipsim"].interval is None
 
 
 def test_the_inception_score_is_of_frames_in_their_order(

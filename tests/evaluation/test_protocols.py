@@ -1,11 +1,13 @@
 """Protocols: the published ones are what papers say, and what makes no sense is refused."""
 
 import dataclasses
+import pathlib
 import re
 
 import pytest
 
 from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation.examples import check_clips
 from phenaki_jax.evaluation.measures import MEASURES
 from phenaki_jax.evaluation.protocols import PROTOCOLS, protocol_named
 
@@ -30,6 +32,19 @@ def test_every_reported_number_is_of_a_measure_of_its_protocol(name: str) -> Non
     assert all(each.source for each in protocol.reported)
 
 
+@pytest.mark.parametrize("name", ["kinetics600", "kinetics400", "moments_in_time"])
+def test_an_absent_dataset_is_told_with_the_command_that_docs_have(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tests alone, which a training's dataset is not."""
+    docs = (pathlib.Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DATA_DIR").mkdir()
+    with pytest.raises(UserError, match=rf"found no dataset {name}.* in DATA_DIR, .*--test_share 1") as error:
+        check_clips(PROTOCOLS[name], "DATA_DIR")
+    assert f"    {str(error.value).partition(' with: ')[2]}\n" in docs
+
+
 def test_other_numbers_are_asked_for_by_name() -> None:
     assert protocol_named("bair", examples=8, samples=None).videos == 800
     with pytest.raises(UserError, match=r"found protocol 'bear', expected one of moving_shapes, .*bair"):
@@ -47,6 +62,7 @@ def test_other_numbers_are_asked_for_by_name() -> None:
         ("bair", {"measures": ("beauty",)}, "found measure 'beauty' in bair, expected some of fvd"),
         ("bair", {"measures": ()}, "found no measures in bair"),
         ("moments_in_time", {"samples": 2}, "found 2 samples of each clip in moments_in_time, expected 1"),
+        ("ucf101", {"folds": 10**9}, "found 10000000000000 videos to draw for ucf101, expected at most 4294967296"),
         ("ucf101", {"examples": 0}, "found examples 0, expected at least 1"),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 from jax import export
 from safetensors.numpy import load_file, save_file
 
+from phenaki_jax.errors import UserError
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.export import export_model
 from phenaki_jax.inference.phenaki import Phenaki
@@ -202,8 +203,8 @@ def test_a_damaged_folder_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda programs: programs.generate([" "]), "say what the video shows"),
-        (lambda programs: programs.generate(["a circle that moves on and on"]), "expected 1 to 23"),
+        (lambda programs: programs.generate([" "]), "found an empty prompt ' ', expected words: say what the video"),
+        (lambda programs: programs.generate(["\udcff"]), "with bytes that are no UTF-8 text, expected UTF-8"),
         (lambda programs: programs.encode(noise(1, 4, 32, 32, 3)), "encode: .*it takes"),
         (lambda programs: programs.generate(PROMPTS, windows=0), "found windows 0, expected at least 1"),
         (lambda programs: programs.generate(PROMPTS, guidance=float("nan")), "found guidance nan, expected a finite"),
@@ -219,6 +220,17 @@ def test_what_programs_do_not_take_is_refused_in_one_line(
     with pytest.raises(run.RefusedError, match=message) as error:
         call(programs)
     assert "\n" not in str(error.value)
+
+
+def test_a_prompt_that_is_too_long_is_told_as_the_model_tells_it(
+    run: types.ModuleType, programs: object, model: Phenaki
+) -> None:
+    prompt = "a circle that moves on and on"
+    with pytest.raises(UserError, match=r"found a prompt of 30 tokens \(its bytes .*\), expected at most 24:") as told:
+        model.check_prompts([prompt])
+    with pytest.raises(run.RefusedError) as error:
+        programs.text_tokens([prompt])
+    assert str(told.value).startswith(str(error.value))
 
 
 def changed(config: PhenakiConfig, **changes: dict) -> PhenakiConfig:

@@ -245,6 +245,7 @@ def test_a_preview_in_a_photo_is_no_second_frame(tmp_path: pathlib.Path) -> None
         ("ten bits.mp4", ["-c:v", "libx264", "-pix_fmt", "yuv420p10le"]),
         ("twelve bits.mkv", ["-c:v", "ffv1", "-pix_fmt", "gbrp12le"]),
         ("titled.mp4", ["-metadata", "title=Run at 240 fps"]),
+        ("as Apple names it.m4v", []),
         ("titled.mkv", ["-metadata", "title=Stream #0:0: Video: ppm, 240 fps"]),
     ],
 )
@@ -284,6 +285,7 @@ def test_looking_at_what_ffmpeg_says_moves_not_where_it_writes() -> None:
         assert os.lseek(said.fileno(), 0, os.SEEK_CUR) == 3
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
 @pytest.mark.parametrize(
     ("milliseconds", "repeats", "fps"),
     [
@@ -295,12 +297,14 @@ def test_looking_at_what_ffmpeg_says_moves_not_where_it_writes() -> None:
     ],
 )
 def test_frames_of_an_animation_rest_as_long_as_they_are_shown(
-    tmp_path: pathlib.Path, milliseconds: list[int], repeats: list[int], fps: float
+    tmp_path: pathlib.Path, suffix: str, milliseconds: list[int], repeats: list[int], fps: float
 ) -> None:
     video = moving_square(len(milliseconds))
     first, *others = map(Image.fromarray, video)
-    first.save(tmp_path / "clip.gif", save_all=True, append_images=others, duration=milliseconds)
-    frames, found = read_video(tmp_path / "clip.gif")
+    file = tmp_path / f"clip.{suffix}"
+    lossless = {"lossless": True} if suffix == "webp" else {}
+    first.save(file, save_all=True, append_images=others, duration=milliseconds, **lossless)
+    frames, found = read_video(file)
     assert found == pytest.approx(fps)
     np.testing.assert_array_equal(frames, video.repeat(repeats, axis=0))
 

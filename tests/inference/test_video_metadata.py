@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -28,6 +29,9 @@ def test_what_is_told_is_read_back(tmp_path: pathlib.Path, name: str, growing: b
     told = dataclasses.asdict(MAKING)
     assert read_making(tmp_path / name) == told | {"prompts": list(MAKING.prompts)}
     assert read_video(tmp_path / name)[0].shape[-1] == 3
+    if name == "a.mp4":
+        shutil.copy(tmp_path / name, tmp_path / "a.m4v")
+        assert read_making(tmp_path / "a.m4v") == read_making(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif"])

@@ -23,6 +23,10 @@ from phenaki_jax.errors import UserError
 _TASK = re.compile(rf"(\w+?)({VIDEO_TEXT}|{IMAGE_TEXT})?(?:_(\d+))?")
 
 
+class NotPreparedError(UserError):
+    """A published dataset is not there; the message ends with the command that makes it."""
+
+
 def published_names() -> list[str]:
     """What `published_provider` knows, but for sizes."""
     return [*(dataset.task for dataset in CATALOG.values()), *MIXTURES]
@@ -88,7 +92,7 @@ def _task(
         return tfds_task(dataset, name, int(ending or size or dataset.size)) if kind and own == dataset.name else None
     if data_dir is None or ending:
         return None
-    raise UserError(
+    raise NotPreparedError(
         f"found no dataset {own} in {data_dir}, expected it for {name}: set data_dir to where it is, or make it of "
         f"the files, their captions and their splits with: {dataset.command(str(data_dir), own)}"
     )

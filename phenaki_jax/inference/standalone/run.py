@@ -139,13 +139,16 @@ class Model:
             )
         tokens = np.zeros((len(prompts), text["length"]), np.int32)
         for row, prompt in zip(tokens, prompts, strict=True):
-            ids = self._ids(prompt)
-            if not prompt.strip() or len(ids) + 1 > len(row):
+            if not prompt.strip():
+                raise RefusedError(f"found an empty prompt {prompt!r}, expected words: say what the video shows")
+            ids = [*self._ids(prompt), _END_OF_TEXT]
+            if len(ids) > len(row):
+                unit = "bytes" if self.about["vocabulary"] == "bytes" else "pieces"
                 raise RefusedError(
-                    f"found a prompt of {len(ids)} tokens, expected 1 to {len(row) - 1}: shorten {prompt[:40]!r}, or "
-                    "say what the video shows"
+                    f"found a prompt of {len(ids)} tokens (its {unit} and the end of text), expected at most "
+                    f"{len(row)}: shorten {prompt[:40]!r}"
                 )
-            row[: len(ids) + 1] = [*ids, _END_OF_TEXT]
+            row[: len(ids)] = ids
         return tokens, tokens != 0
 
     def call(self, name: str, inputs: Mapping[str, Any]) -> np.ndarray:
@@ -170,6 +173,8 @@ class Model:
         return self.about["config"]["tokenizer"]
 
     def _ids(self, prompt: str) -> list[int]:
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise RefusedError(f"found a prompt {prompt!r} with bytes that are no UTF-8 text, expected UTF-8")
         if self.about["vocabulary"] == "bytes":
             return [byte + _FIRST_BYTE for byte in prompt.encode()]
         try:
@@ -192,7 +197,7 @@ class Model:
             if told is not None and (found := fingerprint(tensors)) != told.get(name):
                 raise RefusedError(
                     f"{file}: found parameters {found}, expected {told.get(name)} as model.json says: they are another "
-                    f"model's or damaged; {_AGAIN}"
+                    f"network's or model's, or damaged; {_AGAIN}"
                 )
             self._params[name] = jax.device_put(tensors)
         return self._params[name]
