@@ -215,7 +215,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_file(
 ) -> None:
     """SIGKILL as soon as there are so many batches, and then the same command again."""
     results = []
-    for name, kills in (("whole", ()), ("killed", (1, 3, 5))):
+    for name, kills in (("straight", ()), ("killed", (1, 3, 5))):
         out = tmp_path / name
         command = [sys.executable, "-m", "phenaki_jax.cli.main", "evaluate", "--model", str(folder)]
         command += ["--data_dir", str(data_dir), "--cache", str(out / "real"), "--out", str(out / "found.json")]
@@ -228,4 +228,4 @@ def test_a_killed_evaluation_goes_on_to_the_same_file(
             process.wait()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         results.append((out / "found.json").read_bytes())
-    assert results[0].replace(b"whole", b"killed") == results[1]
+    assert results[0].replace(b"straight", b"killed") == results[1]
