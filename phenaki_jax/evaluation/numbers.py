@@ -219,8 +219,9 @@ def _infinity(sets: _Compared) -> _Value:
     real, found = sets.statistics(sets.real), []
     for fold in sets.folds:
         features = fold.features()
-        if len(features) <= SMALLEST:
-            raise _LeftOutError(f"needs more than {SMALLEST} samples, and found {len(features)}")
+        # A line through sizes that hardly differ would be a line through chance.
+        if len(features) < (fewest := 2 * SMALLEST):
+            raise _LeftOutError(f"needs at least {fewest} samples, and found {len(features)}")
         found.append(extrapolated_frechet(real, features, seed=sets.seed))
     values = [each.value for each in found]
     more = (("extrapolated_from", list(found[0].sizes)), *_of_folds(values))

@@ -190,11 +190,11 @@ def test_distances_of_infinitely_many_samples_need_enough_of_them(
     made: dict[str, np.ndarray],
 ) -> None:
     found = found_of(protocol, tmp_path / "few", real, made, ("fid_infinity", "clipsim"))
-    assert found.left_out == {"fid_infinity": "needs more than 5000 samples, and found 20"}
-    many = random_values(3000, np.arange(3000), 3)
-    one = dataclasses.replace(protocol, examples=3000, samples=1, folds=1)
+    assert found.left_out == {"fid_infinity": "needs at least 10000 samples, and found 20"}
+    many = random_values(5000, np.arange(5000), 3)
+    one = dataclasses.replace(protocol, examples=5000, samples=1, folds=1)
     number = by_metric(found_of(one, tmp_path / "many", real, many, ("fid_infinity",)))["fid_infinity"]
     of_real, features = (each["inception"].reshape(-1, FEATURES) for each in (real, many))
     expected = extrapolated_frechet(FeatureStatistics.of(of_real), features, seed=0)
     assert number.value == pytest.approx(expected.value, rel=1e-4)
-    assert dict(number.settings.more)["extrapolated_from"][-1] == 6000
+    assert dict(number.settings.more)["extrapolated_from"][-1] == 10_000
