@@ -115,7 +115,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 def _check_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Tells a misspelt option before those that are missing, which it may have been meant for."""
-    known = set(re.findall(r"--\w+", parser.format_help()))
+    known = set(re.findall(r"--[\w-]+", parser.format_help()))
     for word in itertools.takewhile(lambda word: word != "--", words):
         name = word.partition("=")[0]
         if name.startswith("--") and name not in known:
