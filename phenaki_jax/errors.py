@@ -71,11 +71,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Asks whether the nearest of the known names was meant, small letters or large: "did you mean STEPS? " or ""."""
+def near(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Asks whether the nearest of the known names was meant, see `nearest`: "did you mean STEPS? " or ""."""
+    found = nearest(name, known, likeness)
+    return f"did you mean {found}? " if found else ""
+
+
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """The known name that is most like another, small letters or large; empty where none is so like, from 0 to 1."""
     by_letters = {each.lower(): each for each in sorted(set(known))}
-    found = difflib.get_close_matches(name.lower(), by_letters, n=1)
-    return f"did you mean {by_letters[found[0]]}? " if found else ""
+    found = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=likeness)
+    return by_letters[found[0]] if found else ""
 
 
 def check_types(settings: Any) -> None:

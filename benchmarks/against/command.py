@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from against.process import SideError
 from phenaki_jax.errors import INTERRUPTED, UserError
 
 
@@ -18,7 +19,7 @@ def tell(name: str, measure: Callable[[], Mapping[str, Any]]) -> int:
         print(json.dumps({"name": name, **measure()}))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (UserError, RuntimeError, OSError) as error:
+    except (UserError, SideError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return UserError.exit_code
     return 0

@@ -15,6 +15,10 @@ from typing import Any
 _STATUS = Path("/proc/self/status")
 
 
+class SideError(Exception):
+    """What became of a side that cannot answer."""
+
+
 class Side:
     """An object in a process of its own; between calls the process waits for the next one and computes nothing."""
 
@@ -43,7 +47,7 @@ class Side:
         """What a method of the object returns.
 
         Raises:
-          RuntimeError: what the method raised, with its traceback.
+          SideError: what the method raised, with its traceback.
         """
         self._connection.send((method, arguments, named))
         return self._answer()
@@ -64,9 +68,9 @@ class Side:
             failed, answer = self._connection.recv()
         except EOFError:
             self._process.join()
-            raise RuntimeError(f"a side ended with exit code {self._process.exitcode}, maybe for memory") from None
+            raise SideError(f"a side ended with exit code {self._process.exitcode}, maybe for memory") from None
         if failed:
-            raise RuntimeError(answer)
+            raise SideError(answer)
         return answer
 
 

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from phenaki_jax.evaluation.networks import NetworkFiles, usable_measures
     from phenaki_jax.evaluation.protocols import protocol_named
+    from phenaki_jax.evaluation.rows import FOLDER
     from phenaki_jax.files import check_folder
 
     counts = {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
@@ -107,9 +108,9 @@ def run(args: argparse.Namespace) -> int:
         name: f"needs {', '.join('--' + file for file in absent)}" for name, absent in lacking.items() if absent
     }
     _tell_left_out(left_out)
-    if left_out:
+    if left_out and not (work / FOLDER).exists():
         print(
-            "what is left out can be measured later only by drawing all videos anew, under another --out, as only what "
+            "what is left out can be measured later only by making all videos anew, under another --out, as only what "
             "networks see of them is kept: name its files now to spare that",
             file=sys.stderr,
         )

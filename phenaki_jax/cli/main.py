@@ -11,7 +11,6 @@ import importlib
 import itertools
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -105,6 +104,8 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     # t5x writes bindings as --gin.NAME=VALUE; argparse wants one name for all of them.
     prefix = "--gin."
     words = [f"--gin_binding={word.removeprefix(prefix)}" if word.startswith(prefix) else word for word in argv]
+    if asked is not None and asked not in COMMANDS:
+        parser.error(f"found command {asked!r}, {near(asked, COMMANDS)}expected one of {', '.join(COMMANDS)}")
     of_command = subparsers.choices.get(asked or "", parser)
     _check_options(of_command, words)
     args, unknown = parser.parse_known_args(words)
@@ -115,11 +116,13 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 def _check_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Tells a misspelt option before those that are missing, which it may have been meant for."""
-    known = set(re.findall(r"--[\w-]+", parser.format_help()))
+    known = [option for action in parser._actions for option in action.option_strings]
     for word in itertools.takewhile(lambda word: word != "--", words):
         name = word.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            parser.error(f"unrecognized argument {name}; {near(name, known)}".removesuffix("; ").rstrip())
+        # A word with a space in it is a value, as argparse has it.
+        if name.startswith("--") and name not in known and " " not in word:
+            meant = near(name, known)
+            parser.error(f"unrecognized argument {name}{f'; {meant}'.rstrip() if meant else ''}")
 
 
 def _module(command: str) -> Any:

@@ -152,7 +152,9 @@ def _way_to_tests(splits: Mapping[str, Mapping[str, int]], test_share: float) ->
 
 
 def _changes_in_words(changes: Changes) -> str:
-    came, gone = changes
+    came, gone, unknown = changes
+    if unknown:
+        return f"what came since it was begun cannot be told ({unknown})"
     told = [f"{counted(came, 'file')} came (not in it)"] * bool(came)
     told += [f"{counted(gone, 'file')} went"] * bool(gone)
     return f"since it was begun {' and '.join(told)}: another --version or --name is made of the files as they are now"

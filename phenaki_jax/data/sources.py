@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 from phenaki_jax.data.prepared import prepared_names, prepared_provider
 from phenaki_jax.data.published.provider import published_names, published_provider
 from phenaki_jax.data.tasks import register
 from phenaki_jax.data.tensorflow_stack import seqio
-from phenaki_jax.errors import UserError, near
+from phenaki_jax.errors import UserError, near, nearest
+
+# Also of endings that are misspelt.
+_KIND = re.compile(r"_[a-z]{4,6}_text(_\d+)?$")
 
 
 def provider_of(
@@ -40,7 +44,7 @@ def provider_of(
 
 def _unknown(mixture: str, known: list[str], data_dir: str | os.PathLike[str] | None) -> str:
     published, there = published_names(), prepared_names(data_dir) if data_dir is not None else []
-    meant = near(mixture, [*there, *known, *published])
+    meant = _meant(mixture, [*there, *known, *published])
     own = f"{', '.join(there)} (prepared in {data_dir}), " if there else ""
     none = f"; nothing is prepared in {data_dir}" if data_dir is not None and not there else ""
     return (
@@ -48,6 +52,13 @@ def _unknown(mixture: str, known: list[str], data_dir: str | os.PathLike[str] | 
         f"or a published one ({', '.join(published[:2])} and {len(published) - 2} more, see docs/data.md){none}; "
         "one of your own is known once it is made with phenaki prepare, or the module that registers it is imported"
     )
+
+
+def _meant(mixture: str, known: list[str]) -> str:
+    """Asks whether the nearest was meant: the dataset first, as names of one kind all end alike."""
+    dataset = nearest(_KIND.sub("", mixture), (_KIND.sub("", each) for each in known))
+    named = [each for each in known if _KIND.sub("", each) == dataset]
+    return near(mixture, named, 0.0)
 
 
 def rates_of(mixture: str, data_dir: str | os.PathLike[str] | None = None) -> dict[seqio.Task, float]:

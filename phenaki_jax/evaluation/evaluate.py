@@ -25,7 +25,7 @@ from phenaki_jax.evaluation.measures import MEASURES
 from phenaki_jax.evaluation.networks import Network, judged, rows_of, told_of
 from phenaki_jax.evaluation.numbers import Found, numbers_of
 from phenaki_jax.evaluation.protocols import Protocol
-from phenaki_jax.evaluation.rows import STORED, Rows
+from phenaki_jax.evaluation.rows import FOLDER, STORED, Rows
 from phenaki_jax.files import whole_file
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.video_files import film_strips
@@ -107,7 +107,7 @@ class Evaluation:
             "clips": {split: counts._asdict() for split, counts in clips.items()},
             **self.computed,
             "model": self.model.fingerprint,
-            "vocabulary": self.model.vocabulary or None,
+            "vocabulary": self.model.vocabulary_fingerprint or None,
             "config": dataclasses.asdict(self.model.config),
             "sampling": dataclasses.asdict(self.model.metadata.sampling),
             "prefix_frames": self.model.metadata.prefix_frames,
@@ -188,7 +188,7 @@ def _stores(evaluation: Evaluation) -> tuple[Rows, Rows]:
     told = json.dumps({**of_real, "rows": protocol.real_clips, "batch_size": size}, sort_keys=True)
     name = f"{protocol.task}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     real = Rows(evaluation.real_folder / name, of_real, protocol.real_clips, size)
-    return real, Rows(evaluation.folder / "rows", of_generated, protocol.videos, size)
+    return real, Rows(evaluation.folder / FOLDER, of_generated, protocol.videos, size)
 
 
 def _networks_of_real(evaluation: Evaluation) -> dict[str, Network]:

@@ -103,7 +103,7 @@ class Measured:
             return (
                 f"{self.name}: found {few} samples, expected more than the {SUBSET_SIZE} of a subset: each subset is "
                 "the whole set, and no deviation of subsets tells how much of the value is chance, which is the more "
-                "the fewer samples there are; take more, or see how far the value moves with another seed"
+                "the fewer samples there are; take more"
             )
         return None
 

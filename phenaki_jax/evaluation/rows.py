@@ -13,6 +13,8 @@ import numpy as np
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import locked, make_folder, remove_leftovers, whole_file, write_text
 
+# Of a model's videos, in the folder of an evaluation.
+FOLDER = "rows"
 STORED = "stored"
 """The name of the row that says which stored clip a video is of, or was made of."""
 

@@ -41,7 +41,7 @@ class Phenaki:
       config: of all three models, or of a tokenizer, which cannot draw but reconstruct.
       params: trees of arrays for "tokenizer" and, for all three models, "text" and "transformer".
       metadata: how to sample, and what else is known.
-      vocabulary: file of a frozen text encoder's vocabulary; None for bytes. Its fingerprint is kept under this name.
+      vocabulary: file of a frozen text encoder's vocabulary; None for bytes.
       fingerprint: of the parameters; empty where nobody has computed it.
       truncate_prompts: whether prompts that are too long are cut, and not refused.
 
@@ -60,7 +60,7 @@ class Phenaki:
         truncate_prompts: bool = False,
     ) -> None:
         self.config, self.fingerprint, self._truncate_prompts = config, fingerprint, truncate_prompts
-        self.vocabulary = fingerprint_of(vocabulary or "")
+        self.vocabulary_fingerprint = fingerprint_of(vocabulary or "")
         text = config.text if isinstance(config, PhenakiConfig) else None
         self._text_tokenizer: Tokenizer = (
             ByteTokenizer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class ResolutionConfig:
         feed = make_feed(
             mixture=precomputed_mixture(learner.precomputed, mixture, split) if learner.precomputed else mixture,
             split=split,
-            batch_size=self.batch_size if train else data.eval_batch_size or self.batch_size,
+            batch_size=self.batch_size if train else self._test_batch_size(data.eval_batch_size, layout, order),
             frames=learner.frames,
             temporal_patch=learner.temporal_patch,
             text_length=learner.text_length,
@@ -76,6 +77,11 @@ class ResolutionConfig:
         )
         _check_videos(feed, (learner.frames, self.frame_size, self.frame_size, 3))
         return feed
+
+    def _test_batch_size(self, wanted: int, layout: Layout, order: Order | None) -> int:
+        """As many as are wanted, or the next more that devices and shares divide, but no more than a step has."""
+        multiple = math.lcm(layout.batch_parts, order.shares if order else 1)
+        return min(self.batch_size, math.ceil((wanted or self.batch_size) / multiple) * multiple)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +99,8 @@ class DataConfig:
         Rows are counted then, not examples.
       shares: parts that examples are read in, each in an order of its own, a multiple of the processes that read them;
         0 for as many as these. A run goes on exactly in any number of processes that divides them.
-      eval_batch_size: test examples that are evaluated at once, of which a split needs at least so many; 0 for as many
-        as a step has.
+      eval_batch_size: test examples that are evaluated at once, of which a split needs at least so many, or the next
+        more that devices and shares divide; no more than a step has, and 0 for as many.
     """
 
     mixture: str

@@ -20,12 +20,24 @@ from phenaki_jax.training import loop
 _ROOT = Path(__file__).parents[2]
 _EXAMPLE = "gin_configs/runs/shapes_tokenizer.gin"
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_MACRO = re.compile(r"^(\w+) =", re.MULTILINE)
-_USED = re.compile(r"%(\w+)(?![\w.])")
+_MACRO = re.compile(r"^([\w/]+) *=", re.MULTILINE)
+_USED = re.compile(r"%([\w/]+)(?![\w/.])")
+# Of STPES and STEPS.
+_LIKENESS = 0.8
 _REQUIRED = re.compile(r"^(\w+) = %gin\.REQUIRED$", re.MULTILINE)
 _QUOTES = "put texts in quotes of their own, as in --gin.DATA_DIR=\"'folder'\""
 _IMPORTS = "a run file knows the settings of modules that it imports: name one that does, or import it in your own"
-_OF_GIN = (ValueError, SyntaxError, tokenize.TokenError, OSError, AttributeError, ImportError, NameError)
+_OF_GIN = (
+    ValueError,
+    TypeError,
+    RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
+    OSError,
+    AttributeError,
+    ImportError,
+    NameError,
+)
 
 
 def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_ins: bool = False) -> None:
@@ -37,13 +49,12 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_in
       stand_ins: whether a word stands for each macro that is required and not set.
 
     Raises:
-      UserError: what gin refuses, in one line; a binding of a macro that no file has; a macro that is used and not set,
-        or set, not used, and near one that is.
+      UserError: what gin refuses, in one line; a binding of a macro that no file has; a macro of a file that nothing
+        uses, and that is nearly the name of one that is used.
     """
     gin.clear_config()
     gin.add_config_file_search_path(str(_ROOT))
-    for file in gin_files:
-        _read(file)
+    files = [_read(file) for file in gin_files]
     _check_training(gin_files)
     in_files = [_macro_of(binding) for binding in gin_bindings]
     for binding in gin_bindings:
@@ -52,12 +63,13 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_in
         _check_type(binding, before)
     for name in _REQUIRED.findall(gin.config_str()) if stand_ins else ():
         gin.parse_config(f"{name} = 'not set'")
-    _check_macros()
+    _check_required()
+    _check_unused(files)
     with _told():
         gin.finalize()
 
 
-def _read(file: str) -> None:
+def _read(file: str) -> Path:
     path = next((each for each in (Path(file), _ROOT / file) if each.exists()), None)
     if path is None:
         raise UserError(f"found no gin file {file}, expected a run file such as {_EXAMPLE}")
@@ -65,6 +77,7 @@ def _read(file: str) -> None:
         raise UserError(f"found {file}, which is no file, expected a run file such as {_EXAMPLE}")
     with _told(f" in {file}"), _files_alone():
         gin.parse_config_file(str(path))
+    return path
 
 
 @contextmanager
@@ -101,6 +114,9 @@ def _in_words(error: Exception, message: str, where: str) -> str:
 
 
 def _of_names(error: Exception, message: str) -> str:
+    if found := re.match(r"No bindings specified for '(.*?)/gin.macro' in config string", message):
+        macros = _MACRO.findall(gin.config_str())
+        return f"found %{found[1]}, which no file sets; {near(found[1], macros)}set it or mend its name"
     if found := re.match(r"No configurable matching '(.*?)'", message):
         bound = re.findall(r"^(?:\w+/)?([\w.]+)\.\w+ =", gin.config_str(), re.MULTILINE)
         return f"{message}; {near(found[1], bound)}{_IMPORTS}"
@@ -140,25 +156,30 @@ def _check_training(gin_files: Sequence[str]) -> None:
         )
 
 
-def _check_macros() -> None:
-    """Refuses macros that are required or used and not set, and those that are likely another's name misspelt.
-
-    Files that go over several runs, as shrink.gin does, set macros that some of these do not use.
-    """
-    settings = _TEXT.sub("", gin.config_str())
-    known, used = set(_MACRO.findall(settings)), set(_USED.findall(settings))
-    if required := sorted(_REQUIRED.findall(settings)):
+def _check_required() -> None:
+    if required := sorted(_REQUIRED.findall(gin.config_str())):
         raise UserError(
             f"gin configuration: {', '.join(required)} must be set, which the run file leaves open: "
             f"--gin.{required[0]}=VALUE; {_QUOTES}"
         )
-    for name in sorted(used - known):
-        raise UserError(
-            f"gin configuration: found %{name}, which no file sets; {near(name, known)}set it or mend its name"
-        )
-    for name in sorted(known - used - _macros_of_ours()):
-        if guess := near(name, used):
-            raise UserError(f"gin configuration: found {name}, which nothing uses; {guess}mend its name or take it out")
+
+
+def _check_unused(files: Sequence[Path]) -> None:
+    """Refuses macros that are in all likelihood another's name misspelt.
+
+    That is one that nothing uses, here or in our files, as files that go over several runs set what some of these do
+    not use; and nearly the name of one that is used, of as many words, and that its file does not set.
+    """
+    used = set(_USED.findall(_TEXT.sub("", gin.config_str())))
+    for file in files:
+        own = set(_MACRO.findall(file.read_text()))
+        for name in sorted(own - used - _macros_of_ours()):
+            others = [each for each in used - own if each.count("_") == name.count("_")]
+            if guess := near(name, others, _LIKENESS):
+                raise UserError(
+                    f"gin configuration: found {name} in {file}, which nothing uses; {guess}mend its name, or take it "
+                    "out"
+                )
 
 
 def _macros_of_ours() -> set[str]:

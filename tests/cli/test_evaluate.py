@@ -178,7 +178,7 @@ def test_what_is_left_out_is_told_before_drawing_with_what_it_costs_later(
     assert [line.partition(":")[0] for line in left_out] == [
         f"{name} is left out" for name in ("lpips", "fid", "kid", "fid_infinity")
     ]
-    assert cost.startswith("what is left out can be measured later only by drawing all videos anew, under another")
+    assert cost.startswith("what is left out can be measured later only by making all videos anew, under another")
     assert "found nothing at no.pt" in mistake
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -44,6 +45,14 @@ def test_help_lists_the_commands_and_loads_nothing_slow() -> None:
         ("inspect a b", "unrecognized arguments: b; see phenaki inspect --help"),
         ("train --zzz", "unrecognized argument --zzz; see phenaki train --help"),
         ("--zzz", "unrecognized argument --zzz; see phenaki --help"),
+        (
+            "prepare videos --work_dir 3",
+            "unrecognized argument --work_dir; did you mean --workers? see phenaki prepare --help",
+        ),
+        (
+            "trian --workdir runs",
+            f"found command 'trian', did you mean train? expected one of {', '.join(COMMANDS)}; see phenaki --help",
+        ),
     ],
 )
 def test_unknown_arguments_are_told_with_what_was_meant(
@@ -51,6 +60,23 @@ def test_unknown_arguments_are_told_with_what_was_meant(
 ) -> None:
     assert main(arguments.split()) == 2
     assert capsys.readouterr().err == f"phenaki: error: {told}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_is_known(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    options = re.findall(r"--[\w-]+", usage)
+    assert options
+    assert main([command, *options, "--zzz"]) == 2
+    assert f"unrecognized argument --zzz; see phenaki {command}" in capsys.readouterr().err
+
+
+def test_a_prompt_may_begin_with_hyphens(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "--model", str(tmp_path), "--prompt", "--a dog walks", "--out", str(tmp_path / "a.gif")]
+    assert main(words) == 2
+    assert "model.json" in capsys.readouterr().err
 
 
 def test_what_training_needs_is_named_where_it_is_not_installed() -> None:

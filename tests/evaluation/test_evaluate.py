@@ -162,7 +162,7 @@ def test_a_folder_belongs_to_one_evaluation(whole: tuple[Evaluation, list[dict[s
     with pytest.raises(UserError, match=r"holds an evaluation with model 0123456789abcdef, expected another"):
         evaluate(dataclasses.replace(evaluation, model=another))
     other_words = copy.copy(evaluation.model)
-    other_words.vocabulary = "another"
+    other_words.vocabulary_fingerprint = "another"
     with pytest.raises(UserError, match=r"holds an evaluation with vocabulary None, expected another"):
         evaluate(dataclasses.replace(evaluation, model=other_words))
     damaged = evaluation.folder / "rows" / "000000.npz"

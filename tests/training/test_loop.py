@@ -21,6 +21,7 @@ from phenaki_jax.training.data_config import DataConfig
 from phenaki_jax.training.learner import Learner
 from phenaki_jax.training.log import read_metrics
 from phenaki_jax.training.optimizers import OptimizerConfig
+from phenaki_jax.training.sharding import MeshConfig
 from phenaki_jax.training.state import StepConfig
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
 from phenaki_jax.training.transformer_learner import TransformerLearner
@@ -356,6 +357,17 @@ def test_evaluations_may_have_smaller_batches(
 ) -> None:
     few = small.changed("data", batch_size=16, eval_batch_size=4).changed("schedule", steps=1)
     assert np.isfinite(few.run(tokenizer_learner, tmp_path / "run")["loss"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shares", "found"), [(0, 0, 16), (4, 0, 4), (5, 0, 5), (4, 8, 8), (64, 0, 16), (3, 2, 4)]
+)
+def test_batches_of_evaluations_are_of_sizes_that_shares_divide_and_no_larger_than_steps(
+    tokenizer_learner: TokenizerLearner, small: Training, wanted: int, shares: int, found: int
+) -> None:
+    data = dataclasses.replace(small.data, batch_size=16, eval_batch_size=wanted, shares=shares)
+    feed = data.eval_feeds(tokenizer_learner, MeshConfig().over(jax.devices()[:1]), 0)[""]
+    assert feed.settings.batch_size == found
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31])

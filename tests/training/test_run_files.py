@@ -1,3 +1,5 @@
+"""Run files say what they are asked to, and a mistake in one is told in one short line."""
+
 from pathlib import Path
 
 import gin
@@ -6,6 +8,7 @@ import pytest
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import run_files
 
+gin.constant("THIRTY", 30)
 TOKENIZER = "gin_configs/runs/shapes_tokenizer.gin"
 
 
@@ -70,7 +73,7 @@ INCLUDES = f'from __gin__ import dynamic_registration\ninclude "{TOKENIZER}"\n'
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("STPES = 30", "found STPES, which nothing uses; did you mean STEPS? "),
+        ("STPES = 30", "found STPES in {file}, which nothing uses; did you mean STEPS? "),
         ("STEPS = %STPES", "found %STPES, which no file sets; did you mean STEPS? "),
         ("STEPS = %NOPE", "found %NOPE, which no file sets; set it or mend its name"),
         ("STEPS = [1", "found a bracket or quote that is not closed in {file}"),
@@ -86,6 +89,7 @@ INCLUDES = f'from __gin__ import dynamic_registration\ninclude "{TOKENIZER}"\n'
             "phenaki_jax.training.loop has no Shedule in .*; did you mean Schedule?",
         ),
         ("include 'nowhere.gin'", 'found no file nowhere.gin in file "{file}", line 3 .*; files are looked for from '),
+        ("STEPS = {{[]: 1}}", "unhashable"),
         ("MIXTURE = 'caf\xe9'", "found bytes that are no text in {file} .* expected UTF-8"),
     ],
 )
@@ -98,9 +102,19 @@ def test_a_mistake_in_a_file_is_told_in_one_short_line(line: str, told: str, tmp
     assert len(str(caught.value).replace(str(file), "")) < 300
 
 
-def test_a_macro_of_a_users_own_that_files_use_is_fine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "STEPS_OF_MINE = 30\nSTEPS = %STEPS_OF_MINE\nLR_NOTE = 'as %STEPZ in notes'",
+        "mine/STEPS = 30\nSTEPS = %mine/STEPS",
+        "STEPS = %THIRTY",
+        "STEPS = 30\nSTEPZ = 'its own file sets STEPS too'",
+        "STEPS = 30\nNOTES = 'a'\nOUT_DIR = 'b'\nTRAIN_STEPS = 2\nEVAL_BATCH_SIZE = 3\nBASE_LEARNING_RATE = 1.0",
+    ],
+)
+def test_what_gin_allows_is_not_in_the_way(lines: str, tmp_path: Path) -> None:
     file = tmp_path / "my.gin"
-    file.write_text(f"{INCLUDES}STEPS_OF_MINE = 30\nSTEPS = %STEPS_OF_MINE\nLR_NOTE = 'as %STEPZ in notes'\n")
+    file.write_text(f"{INCLUDES}{lines}\n")
     run_files.configure([str(file)], ["DATA_DIR='data'"])
     assert gin.get_bindings("Schedule")["steps"] == 30
 
@@ -124,3 +138,10 @@ def test_files_elsewhere_find_those_of_the_project_without_a_word(
     monkeypatch.chdir(tmp_path)
     run_files.configure(["my.gin"], ["DATA_DIR='data'"])
     assert not caplog.messages
+
+
+def test_a_file_that_includes_itself_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "my.gin"
+    file.write_text(f"include '{file}'\n")
+    with pytest.raises(UserError, match="recursion"):
+        run_files.configure([str(file)], [])

@@ -91,8 +91,9 @@ a tokenizer and a masked transformer were trained on it, and the model told this
 <p class="note">Colour, shape and motion are read from pixels alone. Seeds were fixed beforehand.
 All figures: <a href="report.json">report.json</a>.</p>
 <h2>As papers measure it</h2><table>{numbers}</table>
-<p class="note">The protocol moving_shapes, with 95 % intervals: Fréchet and kernel distances between videos of test
-captions and real clips, smaller is better, and how many are what their captions say, by a small classifier.</p>
+<p class="note">The protocol moving_shapes: Fréchet and kernel distances between videos of test captions and real
+clips, smaller is better, and how many are what their captions say, by a small classifier; with 95 % intervals where
+they have any.</p>
 <h2>Prompts of combinations that no training clip showed</h2><img src="generation_samples.gif" alt="samples">
 <h2>Videos in orange and white, which only images showed</h2><img src="transfer_samples.gif" alt="samples">
 <h2>Stories of four prompts</h2><img src="story_samples.gif" alt="stories">
@@ -118,7 +119,9 @@ def _number_row(number: dict[str, Any]) -> str:
     interval = number.get("interval")
     within = f"{interval['low']:.3g} to {interval['high']:.3g}" if interval else ""
     name = html.escape(number["name"])
-    return f'<tr><td class="figure">{number["value"]:.3g}</td><td class="note">{within}</td><td>{name}</td></tr>'
+    row = f'<tr><td class="figure">{number["value"]:.3g}</td><td class="note">{within}</td><td>{name}</td></tr>'
+    caution = f'<tr><td></td><td class="note" colspan="2">{html.escape(number.get("caution", ""))}</td></tr>'
+    return row + caution * ("caution" in number)
 
 
 def draw_curves(out: Path) -> None:

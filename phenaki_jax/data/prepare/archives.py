@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tarfile
@@ -11,7 +12,16 @@ from typing import Any
 
 from phenaki_jax.data.prepare.captions import clean_captions, decode_text
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.data.prepare.sources import SUFFIXES, Found, PassedOver, Place, Problem, Source, captions_alone
+from phenaki_jax.data.prepare.sources import (
+    SUFFIXES,
+    UNREAD_MEDIA,
+    Found,
+    PassedOver,
+    Place,
+    Problem,
+    Source,
+    captions_alone,
+)
 from phenaki_jax.errors import UserError, reason_of
 
 TAR_SUFFIX = ".tar"
@@ -57,6 +67,9 @@ def read_archive(path: Path, settings: PrepareSettings, prefix: str = "") -> Fou
 def _compression(path: Path) -> str:
     """The program that a file was compressed with; empty where it was not."""
     try:
+        # A plain one begins with the name of what is first in it, which may look like anything.
+        with contextlib.suppress(tarfile.TarError), tarfile.open(path, "r:"):
+            return ""
         with path.open("rb") as file:
             beginning = file.read(max(map(len, _COMPRESSED)))
     except OSError:
@@ -87,7 +100,8 @@ def _gathered(path: Path, own: str, contents: _Contents) -> Found:
             contents.texts.setdefault(key, []).extend(said)
             contents.notes.setdefault(key, []).extend([note] if note else [])
         else:
-            contents.unread[key] = name.name
+            if suffix in UNREAD_MEDIA:
+                contents.unread[key] = name.name
             yield PassedOver(suffix)
 
 

@@ -12,7 +12,16 @@ from phenaki_jax.data.prepare.captions import clean_captions, decode_text
 from phenaki_jax.data.prepare.manifests import MANIFEST_SUFFIXES, read_manifest
 from phenaki_jax.data.prepare.metadata import SETTINGS_FILE
 from phenaki_jax.data.prepare.settings import PrepareSettings
-from phenaki_jax.data.prepare.sources import SUFFIXES, Found, PassedOver, Place, Problem, Source, captions_alone
+from phenaki_jax.data.prepare.sources import (
+    SUFFIXES,
+    UNREAD_MEDIA,
+    Found,
+    PassedOver,
+    Place,
+    Problem,
+    Source,
+    captions_alone,
+)
 from phenaki_jax.errors import UserError, reason_of
 
 _CAPTION_SUFFIX = ".txt"
@@ -109,7 +118,8 @@ def _files_of(place: _Folder, settings: PrepareSettings, prefix: str, named: Set
             if stem in beside or os.path.abspath(place.path / name) not in named:
                 yield _with_captions(place.path / name, beside.get(stem), prefix + place.within + name, settings)
         elif suffix != _CAPTION_SUFFIX and name not in _METADATA_FILES:
-            unread[stem] = name
+            if suffix in UNREAD_MEDIA:
+                unread[stem] = name
             yield PassedOver(suffix)
     for stem, name in without_file.items():
         yield Problem(prefix + place.within + name, captions_alone(unread.get(stem)))

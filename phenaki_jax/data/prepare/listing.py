@@ -13,17 +13,24 @@ import numpy as np
 from jaxtyping import UInt64
 
 from phenaki_jax.data.prepare.sources import Found, Source, printable
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import reason_of
 from phenaki_jax.files import whole_file
 
 FILES_FILE = "files.jsonl"
 
 
 class Changes(NamedTuple):
-    """How many files the inputs of a dataset have that it was not made of, and the other way round."""
+    """What has come to the inputs of a dataset since it was begun.
+
+    Attributes:
+      came: files that it was not made of.
+      gone: files that it was made of, and that are no longer there.
+      unknown: why this cannot be told; empty where it can.
+    """
 
     came: int = 0
     gone: int = 0
+    unknown: str = ""
 
 
 def write_files(folder: Path, keys: Iterable[str]) -> None:
@@ -42,10 +49,7 @@ def changes_since(folder: Path, found: Found) -> Changes:
 
     Args:
       folder: of the dataset.
-      found: in its inputs.
-
-    Raises:
-      UserError: what it says is damaged.
+      found: in its inputs, which may have become unreadable: the dataset is whole nevertheless.
     """
     listed = folder / FILES_FILE
     if not listed.exists():
@@ -53,12 +57,9 @@ def changes_since(folder: Path, found: Found) -> Changes:
     try:
         with listed.open() as file:
             before = _fingerprints(map(json.loads, file))
+        now = _fingerprints(printable(each.key) for each in found if isinstance(each, Source))
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{listed} cannot be read ({reason_of(error)}), expected what phenaki prepare wrote: delete it, and no "
-            "files are compared"
-        ) from error
-    now = _fingerprints(printable(each.key) for each in found if isinstance(each, Source))
+        return Changes(unknown=reason_of(error))
     both = len(np.intersect1d(before, now, assume_unique=True))
     return Changes(len(now) - both, len(before) - both)
 

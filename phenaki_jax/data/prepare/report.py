@@ -18,7 +18,7 @@ _EXAMPLES_OF_A_REASON = 3
 # Libraries word their reasons as they like.
 _MOST_REASONS = 100
 _OTHERS = "other reasons"
-_QUOTED = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
+_QUOTED = r"""(?:(?<!\w)'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
 # What differs between files that are set aside for one reason: names and texts, in quotes, and numbers.
 _PARTICULARS = re.compile(rf"({_QUOTED}(?:, {_QUOTED})*|\d+(?:\.\d+)?)")
 

@@ -130,11 +130,18 @@ def check_suffix(key: str) -> str:
     return suffix
 
 
+# Videos and images that are not read, whose captions are told to be theirs.
+UNREAD_MEDIA = (
+    *(".wmv", ".flv", ".f4v", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".vob", ".mxf"),
+    *(".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2"),
+)
+
+
 def captions_alone(unread: str | None) -> str:
     """Why captions are of nothing.
 
     Args:
-      unread: the file of their name that is beside them, and is not read; None where there is none.
+      unread: the video or image of their name that is beside them, and is not read; None where there is none.
     """
     if unread is None:
         return "has captions, and no video or image of its name is beside it"

@@ -96,7 +96,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             beginning = file.read(_BEGINNING)
             file.seek(0)
             if not beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                if (zero := beginning.find(b"\0")) >= 0:
+                # In a row it costs that row alone.
+                if (zero := beginning.partition(b"\n")[0].find(b"\0")) >= 0:
                     raise UserError(
                         f"{path}: found a file that is no text (byte {zero} is zero), expected a table in UTF-8: save "
                         "it as such, or name another"

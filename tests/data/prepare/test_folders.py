@@ -93,6 +93,18 @@ def test_a_compressed_tar_is_told(tmp_path: pathlib.Path, packer: Any, program: 
     assert found_in(path) == {"shard.tar": expected}
 
 
+def test_a_tar_whose_first_name_looks_compressed_is_read(tmp_path: pathlib.Path) -> None:
+    assert list(found_in(write_tar(tmp_path / "shard.tar", {"BZh.jpg": b"12"}))) == ["shard.tar/BZh.jpg"]
+
+
+def test_labels_and_subtitles_are_no_video_that_captions_are_of(tmp_path: pathlib.Path) -> None:
+    folder = write(tmp_path / "in", {"a.txt": b"a dog", "a.srt": b"1"})
+    tar = write_tar(tmp_path / "shard.tar", {"0.txt": b"a dog", "0.cls": b"3"})
+    reason = "has captions, and no video or image of its name is beside it"
+    assert found_in(folder) == {"a.txt": reason}
+    assert found_in(tar) == {"shard.tar/0": reason}
+
+
 def test_tables_and_tars_in_folders_are_read_too(tmp_path: pathlib.Path) -> None:
     write(
         tmp_path, {"in/metadata.csv": b"file,caption\na.mp4,a dog\n", "in/a.mp4": b"", "b.mp4": b"", "b.txt": b"a cat"}

@@ -36,6 +36,11 @@ def test_rows_of_csv_are_files_with_captions(folder: pathlib.Path) -> None:
     assert found[0].place.path == str(folder / "a.mp4")
 
 
+def test_a_zero_byte_in_a_caption_costs_the_byte(folder: pathlib.Path) -> None:
+    found = read(folder / "table.csv", b"file,caption\na.mp4,a dog\0 runs\n")
+    assert in_short(found) == [("a.mp4", ("a dog runs",))]
+
+
 def test_several_captions_are_a_list_in_json(folder: pathlib.Path) -> None:
     found = read(folder / "table.csv", 'video,captions\na.mp4,"[""one"", ""two""]"\n')
     assert in_short(found) == [("a.mp4", ("one", "two"))]

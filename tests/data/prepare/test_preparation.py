@@ -162,10 +162,20 @@ def test_what_a_finished_dataset_was_made_of_is_compared(
     listed = data / "my_videos" / "1.0.0" / "files.jsonl"
     assert listed.read_text() == '"0.png"\n"1.png"\n"2.png"\n'
     listed.write_text("0.png\n")
-    with pytest.raises(UserError, match=r"files.jsonl cannot be read .*: delete it, and no files are compared"):
-        prepare([images], data, SETTINGS, ONE_WORKER)
+    assert prepare([images], data, SETTINGS, ONE_WORKER).changes.unknown.startswith("Extra data")
     listed.unlink()
     assert prepare([images], data, SETTINGS, ONE_WORKER).changes == Changes()
+
+
+def test_a_finished_dataset_is_there_whatever_became_of_its_inputs(tmp_path: pathlib.Path) -> None:
+    images, data = make_images(tmp_path / "images", 3), tmp_path / "data"
+    table = images / "metadata.csv"
+    table.write_text("file,caption\n0.png,a dog\n")
+    prepare([images], data, SETTINGS, ONE_WORKER)
+    table.write_text("file,caption,licence\n0.png,a dog,free\n")
+    done = prepare([images], data, SETTINGS, ONE_WORKER)
+    assert done.was_there
+    assert "licence" in done.changes.unknown
 
 
 def test_a_finished_dataset_whose_settings_are_damaged_is_told(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -25,6 +25,11 @@ def report(reasons: Iterable[str], folder: pathlib.Path) -> dict[str, int]:
     return report_of((Problem(f"{number}.mp4", reason) for number, reason in enumerate(reasons)), folder).reasons
 
 
+def test_an_apostrophe_is_no_quote(tmp_path: pathlib.Path) -> None:
+    reasons = [f"can't open the file's header at {place}" for place in (3, 4)]
+    assert report(reasons, tmp_path) == {"can't open the file's header at ...": 2}
+
+
 def test_a_reason_is_counted_once_whatever_names_and_numbers_are_in_it(tmp_path: pathlib.Path) -> None:
     reasons = [f"is the same as {f'of {name}.mp4'!r}" for name in "abcdefgh"]
     reasons += [f"found no file {name!r}, expected it" for name in ("it's.mp4", 'a "b".mp4', "c'\"d.mp4", "\\.mp4")]

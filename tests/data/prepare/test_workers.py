@@ -48,6 +48,15 @@ def test_a_source_that_hangs_is_given_up(tmp_path: pathlib.Path, images: list[Pl
         assert Image.open(each.file).size == (16, 16)
 
 
+def test_the_memory_limit_is_beside_what_libraries_have_taken(tmp_path: pathlib.Path, images: list[Place]) -> None:
+    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=2**32)
+    with contextlib.closing(Workers(SETTINGS, how, tmp_path)) as workers:
+        list(workers.in_order(iter([Task(0, images[0], 0.0, -1.0)])))
+        limits = pathlib.Path(f"/proc/{workers._workers[0]._process.pid}/limits").read_text().splitlines()
+        limit = next(int(line.split()[3]) for line in limits if line.startswith("Max data size"))
+    assert 2**20 < limit - how.memory_limit < 2**33
+
+
 def test_a_source_that_ends_its_process_is_told(tmp_path: pathlib.Path, images: list[Place], endless: Place) -> None:
     how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=2**32)
     with contextlib.closing(Workers(SETTINGS, how, tmp_path)) as workers:

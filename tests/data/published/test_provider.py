@@ -125,6 +125,7 @@ def test_a_prepared_dataset_of_a_name_goes_before_that_of_tfds(tmp_path: pathlib
         ("coco_captions_video_text", "coco_captions_image_text"),
         ("ucf101_image_text", "ucf101_video_text"),
         ("ucf101_64_video_text", "ucf101_video_text"),
+        ("kinetics_60_video_text", "kinetics600_video_text"),
     ],
 )
 def test_the_error_of_an_unknown_name_tells_the_nearest_and_where_all_are(
@@ -168,3 +169,8 @@ def macro(name: str) -> object:
     """The value of a macro, which may be another's."""
     value = gin.query_parameter(f"{name}/gin.macro.value")
     return macro(re.sub(r"^%", "", str(value))) if str(value).startswith("%") else value
+
+
+def test_names_that_end_alike_are_not_near_for_it(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="found mixture 'my_clips_video_text', expected one of"):
+        provider_of("my_clips_video_text", tmp_path)
