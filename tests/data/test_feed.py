@@ -266,7 +266,7 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
     [
         (
             {"mixture": "moving_shapes"},
-            "found mixture 'moving_shapes': did you mean moving_shapes_joint\\? expected one of",
+            "found mixture 'moving_shapes': did you mean moving_shapes_video_text\\? expected one of",
         ),
         (
             {"split": "validation"},
