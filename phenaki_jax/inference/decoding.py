@@ -19,6 +19,7 @@ from phenaki_jax.transformer.model import Logits
 
 SAMPLERS = ("confidence", "halton", "critic", "random")
 GUIDANCE_SCHEDULES = ("constant", "linear")
+_MOST_STEPS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,9 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "steps")
+        # Hours for a window, in one program that no signal stops.
+        if self.steps > _MOST_STEPS:
+            raise UserError(f"found steps {self.steps}, expected at most {_MOST_STEPS}, such as 24")
         check_at_least(self, 0, "top_k")
         for name, known in (("sampler", SAMPLERS), ("guidance_schedule", GUIDANCE_SCHEDULES)):
             if getattr(self, name) not in known:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from phenaki_jax.errors import check_types
+from phenaki_jax.errors import check_at_least, check_types
 from phenaki_jax.layers import positions as positions_lib
 from phenaki_jax.layers.layout import constrain
 from phenaki_jax.layers.module import parameter
@@ -41,6 +41,7 @@ class TextEncoderConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_at_least(self, 1, *(field.name for field in dataclasses.fields(self)))
 
     @property
     def stack(self) -> StackConfig:

@@ -191,6 +191,7 @@ def test_the_same_key_gives_the_same_tokens() -> None:
     ("settings", "message"),
     [
         ({"steps": 0}, "found steps 0, expected at least 1"),
+        ({"steps": 10**21}, "found steps 10{21}, expected at most 10000, such as 24"),
         ({"sampler": "gibbs"}, "sampler 'gibbs' is unknown; known are confidence, halton, critic, random"),
         ({"schedule": "sine"}, "mask schedule 'sine' is unknown; known are cosine, linear"),
         ({"guidance_schedule": "sine"}, "guidance_schedule 'sine' is unknown"),
