@@ -296,8 +296,8 @@ def _check_evaluation(data: DataConfig, learner: Learner, layout: Layout, seed: 
         if next(feed, None) is None:
             raise UserError(
                 f"the test split of {feed.settings.mixture} is smaller than one batch of {feed.settings.batch_size}; "
-                "make batch_size (DataConfig.eval_batch_size, for evaluations alone) smaller or the test split larger, "
-                "as phenaki prepare does with a larger --test_share"
+                "make that of evaluations smaller (EVAL_BATCH_SIZE or BATCH_SIZE of the run file), or the test split "
+                "larger, as phenaki prepare does with a larger --test_share under another --name or --version"
             )
 
 
