@@ -30,7 +30,6 @@ _IMPORTS = "a run file knows the settings of modules that it imports: name one t
 _OF_GIN = (
     ValueError,
     TypeError,
-    RecursionError,
     SyntaxError,
     tokenize.TokenError,
     OSError,
@@ -91,6 +90,9 @@ def _told(where: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
+    except RecursionError:
+        # Whose text, with each place that it came through, cannot be put together.
+        raise UserError(f"gin configuration: found a file that includes itself{where}; take that include out") from None
     except _OF_GIN as error:
         message = " ".join(str(error).split()).rstrip(" ^.;")
         message = re.sub(r"\.? In bindings string line 1 ", " in --gin.", re.sub(r"\.? In file ", " in file ", message))
