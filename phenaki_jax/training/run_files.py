@@ -92,7 +92,8 @@ def _told(where: str = "") -> Iterator[None]:
         raise
     except RecursionError:
         # Whose text, with each place that it came through, cannot be put together.
-        raise UserError(f"gin configuration: found a file that includes itself{where}; take that include out") from None
+        told = f"gin configuration: found a file that includes itself{where}; take that include out"
+        raise UserError(told) from None
     except _OF_GIN as error:
         message = " ".join(str(error).split()).rstrip(" ^.;")
         message = re.sub(r"\.? In bindings string line 1 ", " in --gin.", re.sub(r"\.? In file ", " in file ", message))
