@@ -143,5 +143,5 @@ def test_files_elsewhere_find_those_of_the_project_without_a_word(
 def test_a_file_that_includes_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "my.gin"
     file.write_text(f"include '{file}'\n")
-    with pytest.raises(UserError, match="found a file that includes itself in .*my.gin; take"):
+    with pytest.raises(UserError, match=r"found a file that includes itself in .*my\.gin; take"):
         run_files.configure([str(file)], [])
