@@ -125,7 +125,12 @@ class _Worker:
         self._process = context.Process(
             target=_work, args=(other, self._settings, self._how, self._alive), name="phenaki prepare", daemon=True
         )
-        self._process.start()
+        # An interruption is this process's: another that is still loading would tell it with a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         other.close()
 
     @property

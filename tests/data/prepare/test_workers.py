@@ -48,6 +48,15 @@ def test_a_source_that_hangs_is_given_up(tmp_path: pathlib.Path, images: list[Pl
         assert Image.open(each.file).size == (16, 16)
 
 
+def test_an_interruption_is_not_for_workers_that_are_still_loading(tmp_path: pathlib.Path, images: list[Place]) -> None:
+    how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=2**32)
+    with contextlib.closing(Workers(SETTINGS, how, tmp_path)) as workers:
+        os.kill(workers._workers[0]._process.pid, signal.SIGINT)
+        ((_, outcome),) = workers.in_order(iter([Task(0, images[0], 0.0, -1.0)]))
+    assert outcome.reason == ""
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_the_memory_limit_is_beside_what_libraries_have_taken(tmp_path: pathlib.Path, images: list[Place]) -> None:
     how = WorkerSettings(workers=1, time_limit=60.0, memory_limit=2**32)
     with contextlib.closing(Workers(SETTINGS, how, tmp_path)) as workers:
