@@ -173,6 +173,28 @@ class _HalfWritten:
 _half_written = _HalfWritten()
 
 
+@dataclasses.dataclass
+class _Told:
+    file: int = 2
+
+
+_told = _Told()
+
+
+@contextlib.contextmanager
+def stderr_elsewhere(file: int) -> Iterator[None]:
+    """While stderr is hidden, where an interruption is told nevertheless.
+
+    Args:
+      file: the descriptor of what stderr was.
+    """
+    _told.file = file
+    try:
+        yield
+    finally:
+        _told.file = 2
+
+
 @contextlib.contextmanager
 def half_written() -> Iterator[None]:
     """While something is there that an interrupted process has to tidy up, see `raise_interrupt`."""
@@ -192,7 +214,7 @@ def raise_interrupt(number: int, frame: FrameType | None) -> None:
     """
     is_importing = _is_importing(frame)
     if is_importing and not _half_written.count:
-        os.write(2, b"phenaki: interrupted\n")
+        os.write(_told.file, b"phenaki: interrupted\n")
         os._exit(INTERRUPTED)
     if is_importing or (frame is not None and frame.f_code.co_name == "_xla_gc_callback"):
         # To the main thread, so that it also wakes it.

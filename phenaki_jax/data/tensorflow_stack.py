@@ -11,6 +11,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from phenaki_jax.errors import stderr_elsewhere
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
@@ -20,7 +22,7 @@ def _quiet_imports() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
+        with open(os.devnull, "w") as nowhere, warnings.catch_warnings(), stderr_elsewhere(kept):
             warnings.simplefilter("ignore")
             os.dup2(nowhere.fileno(), 2)
             yield

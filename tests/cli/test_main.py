@@ -79,6 +79,22 @@ def test_a_prompt_may_begin_with_hyphens(tmp_path: pathlib.Path, capsys: pytest.
     assert "model.json" in capsys.readouterr().err
 
 
+def test_an_interruption_while_tensorflow_loads_is_told() -> None:
+    """Its own words are hidden while it loads, and an interruption's are not."""
+    program = (
+        "import os, signal, sys\n"
+        "from phenaki_jax.cli.main import _reliable_interrupts\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'seqio': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "with _reliable_interrupts():\n"
+        "    import phenaki_jax.data.tensorflow_stack\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "phenaki: interrupted\n")
+
+
 def test_what_training_needs_is_named_where_it_is_not_installed() -> None:
     """As in an environment that has what drawing needs alone."""
     program = (
