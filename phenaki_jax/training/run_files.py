@@ -173,10 +173,10 @@ def _check_unused(files: Sequence[Path]) -> None:
     That is one that nothing uses, here or in our files, as files that go over several runs set what some of these do
     not use; and nearly the name of one that is used, of as many words, and that its file does not set.
     """
-    used = set(_USED.findall(_TEXT.sub("", gin.config_str())))
+    used, ours = set(_USED.findall(_TEXT.sub("", gin.config_str()))), _macros_of_ours()
     for file in files:
         own = set(_MACRO.findall(file.read_text()))
-        for name in sorted(own - used - _macros_of_ours()):
+        for name in sorted(own - used - ours):
             others = [each for each in used - own if each.count("_") == name.count("_")]
             if guess := near(name, others, _LIKENESS):
                 raise UserError(
