@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  phenaki evaluate --model demo/model --data_dir demo/data --out demo/evaluation\n"
         "  phenaki evaluate --model model --protocol bair --data_dir data --out bair.json \\\n"
-        "    --i3d_file i3d_pretrained_400.pt"
+        "    --i3d_file i3d_pretrained_400.pt\n"
+        "  phenaki evaluate --model model --protocol text_to_video --task my_videos_video_text --data_dir data \\\n"
+        "    --out numbers --i3d_file i3d_pretrained_400.pt"
     )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", metavar="DIR", help="an exported model, or an exported tokenizer")
@@ -56,12 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", default="moving_shapes", metavar="NAME", help="see docs/evaluation.md (moving_shapes)"
     )
+    parser.add_argument(
+        "--task",
+        metavar="NAME",
+        help="of your own dataset, such as my_videos_video_text; the protocol is reconstruction, prediction or "
+        "text_to_video then",
+    )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the folder of datasets")
     parser.add_argument("--out", required=True, metavar="PATH", help="a .json file, or a folder for it")
     parser.add_argument(
         "--cache", metavar="DIR", help="where what is known of real clips is kept (DATA_DIR/evaluation)"
     )
-    parser.add_argument("--examples", type=int, metavar="N", help="clips to draw from (the protocol's)")
+    parser.add_argument(
+        "--examples", type=int, metavar="N", help="clips to draw from (the protocol's; of a --task all)"
+    )
     parser.add_argument("--samples", type=int, metavar="N", help="videos to draw from each (the protocol's)")
     parser.add_argument("--folds", type=int, metavar="N", help="times to do so (the protocol's)")
     parser.add_argument("--real", type=int, metavar="N", help="real clips to compare with (the protocol's)")
@@ -90,22 +100,20 @@ def run(args: argparse.Namespace) -> int:
       UserError: see `evaluation.evaluate.evaluate`; or what is asked for is not there.
     """
     from phenaki_jax.evaluation.networks import NetworkFiles, usable_measures
-    from phenaki_jax.evaluation.protocols import protocol_named
     from phenaki_jax.evaluation.rows import FOLDER
     from phenaki_jax.files import check_folder
 
-    counts = {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
-    protocol = protocol_named(args.protocol, **counts)
     of_workdir = ("step", "ema", "t5_checkpoint", "t5_vocabulary")
     if asked := [name for name in of_workdir if getattr(args, name) is not None and args.workdir is None]:
         raise UserError(f"found --{asked[0]} without --workdir, expected both: an exported model is as it was exported")
-    result, work = _places(args.out, protocol.name)
+    name, of_protocol = _asked(args)
+    result, work = _places(args.out, name)
     check_folder(work)
     files = NetworkFiles(**{name: getattr(args, name) for name in (*_FILES, "inception_resize", "clip_model", "fvd")})
-    lacking = usable_measures(protocol, files)
-    measures = tuple(name for name, absent in lacking.items() if not absent)
+    lacking = usable_measures(name, of_protocol, files)
+    measures = tuple(measure for measure, absent in lacking.items() if not absent)
     left_out = {
-        name: f"needs {', '.join('--' + file for file in absent)}" for name, absent in lacking.items() if absent
+        measure: f"needs {', '.join('--' + file for file in absent)}" for measure, absent in lacking.items() if absent
     }
     _tell_left_out(left_out)
     if left_out and not (work / FOLDER).exists():
@@ -114,12 +122,36 @@ def run(args: argparse.Namespace) -> int:
             "networks see of them is kept: name its files now to spare that",
             file=sys.stderr,
         )
-    return _evaluate(args, protocol, measures, left_out, files, result, work)
+    return _evaluate(args, measures, left_out, files, result, work)
+
+
+def _asked(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
+    """The name of the protocol that is asked for, and its measures."""
+    from phenaki_jax.evaluation.own_data import OWN_MEASURES, check_own, own_name
+    from phenaki_jax.evaluation.protocols import protocol_named
+
+    check_own(args.protocol, args.task)
+    if args.task:
+        return own_name(args.protocol, args.task), OWN_MEASURES[args.protocol]
+    protocol = protocol_named(args.protocol, **_counts(args))
+    return protocol.name, protocol.measures
+
+
+def _protocol(args: argparse.Namespace, model: Phenaki) -> Protocol:
+    from phenaki_jax.evaluation.own_data import own_protocol
+    from phenaki_jax.evaluation.protocols import protocol_named
+
+    if args.task:
+        return own_protocol(args.protocol, args.task, model, args.data_dir, _counts(args))
+    return protocol_named(args.protocol, **_counts(args))
+
+
+def _counts(args: argparse.Namespace) -> dict[str, int | None]:
+    return {name: getattr(args, name) for name in ("examples", "samples", "folds", "real")}
 
 
 def _evaluate(
     args: argparse.Namespace,
-    protocol: Protocol,
     measures: tuple[str, ...],
     left_out: dict[str, str],
     files: NetworkFiles,
@@ -137,6 +169,7 @@ def _evaluate(
     layout = MeshConfig().over(jax.local_devices())
     networks = load_networks(measures, files)
     model, of = _model(args, work)
+    protocol = _protocol(args, model)
     data_dir = Path(args.data_dir)
     evaluation = Evaluation(
         protocol,
@@ -174,14 +207,13 @@ def _evaluate(
 
 
 def _tell_left_out(left_out: dict[str, str]) -> None:
-    for name, reason in left_out.items():
-        print(f"{name} is left out: it {reason}", file=sys.stderr)
+    for reason in dict.fromkeys(left_out.values()):
+        names = [name for name in left_out if left_out[name] == reason]
+        print(f"left out: {', '.join(names)} ({reason})", file=sys.stderr)
 
 
 def _places(path: str, name: str) -> tuple[Path, Path]:
     """The result, and the folder of what it is made from."""
-    if not path:
-        raise UserError("found an empty --out, expected a .json file, or a folder for it; name one")
     out = Path(path)
     if out.suffix not in ("", ".json") and not out.is_dir():
         raise UserError(f"{out}: found suffix {out.suffix!r}, expected .json, or a folder without any; change the name")

@@ -102,9 +102,16 @@ def export_checkpoint(
     read = checkpoints.read_params(workdir, step, average=averaged)
     everything = read["params"] | read["frozen"]
     vocabulary = None
-    if isinstance(config, PhenakiConfig) and isinstance(config.text, T5Config):
+    text = config.text if isinstance(config, PhenakiConfig) else None
+    t5 = text if isinstance(text, T5Config) else None
+    if text_files and t5 is None:
+        raise UserError(
+            f"found --t5_{next(iter(text_files))}, but {checkpoint} has no frozen T5: leave it out, or name another "
+            "--workdir"
+        )
+    if t5 is not None:
         files = {**description["text_files"], **(text_files or {})}
-        everything["text"], vocabulary = _read_t5(config.text, files, description["text_encoder"], checkpoint)
+        everything["text"], vocabulary = _read_t5(t5, files, description["text_encoder"], checkpoint)
     params = {name: everything[name] for name in parameter_shapes(config)}
     rest = {name: value for name, value in description.items() if name not in (*models, "sampling")}
     trained_on = {"workdir": str(workdir), "step": step, **rest, "averaged": averaged}

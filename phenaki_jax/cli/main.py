@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from phenaki_jax import __version__
 from phenaki_jax.errors import INTERRUPTED, TEMPORARY, Stopped, UserError, may_pass, near, raise_interrupt
 
 COMMANDS = {
@@ -36,6 +37,8 @@ COMMANDS = {
 
 # What the extra `train` installs.
 _OF_TRAINING = ("clu", "gin", "matplotlib", "optax", "orbax", "seqio", "tensorflow", "tensorflow_datasets")
+# What arguments that are paths are called in their help.
+_PATHS = ("DIR", "FILE", "INPUT", "PATH")
 _TUNABLES = "GLIBC_TUNABLES"
 _AS_MODULE = (["-m", "phenaki_jax.cli.main"], ["-m", "phenaki_jax.train"])
 
@@ -93,6 +96,7 @@ def _reliable_interrupts() -> Iterator[None]:
 
 def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser = _Parser(prog="phenaki", description="Train and run Phenaki: video from text.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"phenaki_jax {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((argument for argument in argv if not argument.startswith("-")), None)
     for name, summary in COMMANDS.items():
@@ -111,6 +115,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
     args, unknown = parser.parse_known_args(words)
     if unknown:
         of_command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    _check_paths(of_command, args)
     return asked or "", args
 
 
@@ -123,6 +128,16 @@ def _check_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> Non
         if name.startswith("--") and name not in known and " " not in word:
             meant = near(name, known)
             parser.error(f"unrecognized argument {name}{f'; {meant}'.rstrip() if meant else ''}")
+
+
+def _check_paths(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses paths without a name, as of a shell's variable that is not set: they would mean the current folder."""
+    for action in parser._actions:
+        given = getattr(args, action.dest, None)
+        paths = given if isinstance(given, list) else [given]
+        if str(action.metavar).partition(".")[0] in _PATHS and given != action.default and "" in paths:
+            name = action.option_strings[-1] if action.option_strings else action.metavar
+            parser.error(f"found an empty {name}, expected a path; name one, . for the current folder")
 
 
 def _module(command: str) -> Any:

@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, UInt8
 from phenaki_jax.errors import UserError, check_types
 from phenaki_jax.evaluation import shapes_classifier as shapes
 from phenaki_jax.evaluation.measures import MEASURES
-from phenaki_jax.evaluation.protocols import Protocol
 from phenaki_jax.evaluation.quality import frames_lpips, frames_psnr, frames_ssim
 from phenaki_jax.evaluation.similarity import clip_similarity
 from phenaki_jax.features import clip, i3d, inception, resizing
@@ -114,25 +113,25 @@ class Network(NamedTuple):
     tokenizer: ClipTokenizer | None = None
 
 
-def usable_measures(protocol: Protocol, files: NetworkFiles) -> dict[str, list[str]]:
-    """The measures of a protocol, each with the files that it lacks.
+def usable_measures(name: str, measures: Sequence[str], files: NetworkFiles) -> dict[str, list[str]]:
+    """The measures of a protocol of this name, each with the files that it lacks.
 
     Raises:
-      UserError: all lack some.
+      UserError: all lack some; or a file is given that none reads.
     """
-    lacking = {
-        measure: files.absent(MEASURES[measure].network) if MEASURES[measure].network else []
-        for measure in protocol.measures
-    }
+    networks = {measure: MEASURES[measure].network for measure in measures}
+    read = {file for network in networks.values() if network for file in _FILES[network]}
+    if idle := [file for files_of in _FILES.values() for file in files_of if getattr(files, file) and file not in read]:
+        raise UserError(f"found --{idle[0]}, which no measure of {name} reads; leave it out, or name another protocol")
+    lacking = {measure: files.absent(network) if network else [] for measure, network in networks.items()}
     if all(lacking.values()):
         # Several measures are of one network.
-        networks = {tuple(names): [each for each in lacking if lacking[each] == names] for names in lacking.values()}
+        wanting = {tuple(names): [each for each in lacking if lacking[each] == names] for names in lacking.values()}
         wanted = "; ".join(
-            f"{', '.join('--' + name for name in names)} for {', '.join(measures)}"
-            for names, measures in networks.items()
+            f"{', '.join('--' + file for file in names)} for {', '.join(each)}" for names, each in wanting.items()
         )
         raise UserError(
-            f"found no weights for any measure of {protocol.name}, expected {wanted}: docs/evaluation.md tells which "
+            f"found no weights for any measure of {name}, expected {wanted}: docs/evaluation.md tells which "
             "files to download"
         )
     return lacking

@@ -175,7 +175,8 @@ def train(
     first_step = int(state.step)
     if first_step and jax.process_index() == 0:
         settings = f" with {', '.join(changed)}" if changed else ""
-        print(f"going on from step {first_step}{settings}", flush=True)
+        rest = ": all its steps are done, more of them is a longer training" if first_step == schedule.steps else ""
+        print(f"going on from step {first_step}{settings}{rest}", flush=True)
         if is_new:
             print("the examples begin a new order: that of before is for another number of processes", flush=True)
     log = RunLog(Path(workdir), first_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import inspect
 import re
 import sys
@@ -74,6 +75,8 @@ def _read(file: str) -> Path:
         raise UserError(f"found no gin file {file}, expected a run file such as {_EXAMPLE}")
     if not path.is_file():
         raise UserError(f"found {file}, which is no file, expected a run file such as {_EXAMPLE}")
+    if path.read_bytes().startswith(codecs.BOM_UTF8):
+        raise UserError(f"found a byte order mark at the beginning of {file}, expected UTF-8 without one: save it so")
     with _told(f" in {file}"), _files_alone():
         gin.parse_config_file(str(path))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import gin
 from phenaki_jax.errors import UserError
 from phenaki_jax.training import hosts, loop, size
 from phenaki_jax.training.run_files import configure
+
+_VALUE = re.compile(r"found [\w.]+ ('.*?'|\S+), a value of type")
 
 
 def run(
@@ -60,5 +63,13 @@ def settings_of(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_
         said, _, where = " ".join(str(error).split()).partition(" In call to configurable ")
         if isinstance(error, TypeError):
             said = f"gin configuration: found a value of a wrong type ({said}) in {where}; see the run file"
-        raise UserError(said) from error
+        raise UserError(f"{said}{_macros_of_value(said)}") from error
     return settings
+
+
+def _macros_of_value(said: str) -> str:
+    """Where a value that is refused comes from: the parameter that is told is rarely what a user set."""
+    found = _VALUE.match(said)
+    lines = gin.config_str(max_line_length=10_000).splitlines()
+    macros = [line for line in lines if found and re.fullmatch(rf"\w+ = {re.escape(found[1])}", line)]
+    return f"; the configuration has {' and '.join(macros)}" if macros else ""

@@ -71,6 +71,15 @@ def test_a_damaged_checkpoint_is_told_in_few_words(
     assert re.search(r"cannot be read, as files are missing or cut \([^{'\n]{1,100}\); restore it, or move", told)
 
 
+def test_files_of_a_t5_are_refused_where_there_is_none(
+    tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--workdir", str(tokenizer_workdir), "--out", str(tmp_path / "model")]
+    assert main([*words, "--t5_vocabulary", "spiece.model"]) == 2
+    assert "found --t5_vocabulary, but " in (told := capsys.readouterr().err)
+    assert "has no frozen T5: leave it out" in told
+
+
 def test_a_step_that_is_not_there_is_refused(
     tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

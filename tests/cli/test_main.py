@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from phenaki_jax import __version__
 from phenaki_jax.cli.main import COMMANDS, main
 from phenaki_jax.inference.phenaki import Phenaki
 
@@ -60,6 +61,34 @@ def test_unknown_arguments_are_told_with_what_was_meant(
 ) -> None:
     assert main(arguments.split()) == 2
     assert capsys.readouterr().err == f"phenaki: error: {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "--workdir", "", "--gin_file", "a.gin"], "--workdir"),
+        (["train", "--workdir", "run", "--gin_file", "a.gin", "--gin_file", ""], "--gin_file"),
+        (["prepare", "", "--out", "data"], "INPUT"),
+        (["prepare", "videos", "--out="], "--out"),
+        (["generate", "--model", "model", "--prompt", "", "--out", "a.gif", "--preview", ""], "--preview"),
+        (["inspect", ""], "PATH"),
+    ],
+)
+def test_an_empty_path_is_refused(
+    words: list[str], name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As of a variable that is not set; it would mean the current folder."""
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = f"found an empty {name}, expected a path; name one, . for the current folder; see phenaki {words[0]} --help"
+    assert capsys.readouterr().err == f"phenaki: error: {told}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"phenaki_jax {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -31,8 +31,8 @@ from phenaki_jax.features.weights import sha256_of
 
 
 def test_measures_without_files_are_told() -> None:
-    kinetics = PROTOCOLS["kinetics400"]
-    lacking = usable_measures(kinetics, NetworkFiles(i3d_file="i3d.pt", clip_file="clip.bin"))
+    measures = PROTOCOLS["kinetics400"].measures
+    lacking = usable_measures("kinetics400", measures, NetworkFiles(i3d_file="i3d.pt", clip_file="clip.bin"))
     assert lacking == {
         **{key: ["inception_file"] for key in ("fid", "kid", "fid_infinity", "inception_score")},
         **{key: [] for key in ("fvd", "kvd", "fvd_infinity")},
@@ -43,9 +43,14 @@ def test_measures_without_files_are_told() -> None:
         match="found no weights for any measure of kinetics400, expected --inception_file for fid, kid, fid_infinity, "
         "inception_score; --i3d_file for fvd, kvd, fvd_infinity; --clip_file, --clip_vocabulary, --clip_merges for cl",
     ):
-        usable_measures(kinetics, NetworkFiles())
+        usable_measures("kinetics400", measures, NetworkFiles())
     # What pixels alone tell needs none.
-    assert usable_measures(PROTOCOLS["moments_in_time"], NetworkFiles())["psnr"] == []
+    assert usable_measures("moments_in_time", PROTOCOLS["moments_in_time"].measures, NetworkFiles())["psnr"] == []
+
+
+def test_a_file_that_no_measure_reads_is_refused() -> None:
+    with pytest.raises(UserError, match="found --clip_file, which no measure of bair reads; leave it out"):
+        usable_measures("bair", PROTOCOLS["bair"].measures, NetworkFiles(i3d_file="i3d.pt", clip_file="clip.bin"))
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,11 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     jax.tree.map(
         np.testing.assert_array_equal, checkpoints.read_params(workdir), checkpoints.read_params(tokenizer_workdir)
     )
+    # Once more, now that it has come to its end.
+    small.run(tokenizer_learner, workdir)
+    assert (
+        "going on from step 6: all its steps are done, more of them is a longer training\n" in capsys.readouterr().out
+    )
 
 
 def test_checkpoints_that_are_all_damaged_are_refused_and_stay(

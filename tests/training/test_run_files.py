@@ -131,6 +131,14 @@ def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
         run_files.configure([str(tmp_path)], [])
 
 
+def test_a_byte_order_mark_is_told(tmp_path: Path) -> None:
+    """Which editors on Windows write, and gin tells as an unexpected token."""
+    file = tmp_path / "my.gin"
+    file.write_text(INCLUDES, encoding="utf-8-sig")
+    with pytest.raises(UserError, match=r"found a byte order mark at the beginning of .*my\.gin, expected UTF-8 with"):
+        run_files.configure([str(file)], ["DATA_DIR='data'"])
+
+
 def test_files_elsewhere_find_those_of_the_project_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -129,7 +129,10 @@ def test_a_setting_that_cannot_be_is_named_in_a_dry_run(binding: str, told: str)
 @pytest.mark.parametrize(
     ("binding", "told"),
     [
-        ("CODE_LEVELS=5", r"found QuantizerConfig\.levels 5, .*, expected whole numbers as in \(8, 5\)$"),
+        (
+            "CODE_LEVELS=5",
+            r"found QuantizerConfig\.levels 5, .*, expected whole numbers as in \(8, 5\); .* has CODE_LEVELS = 5$",
+        ),
         ("CViViTConfig.quantizer='fsq'", r"found CViViTConfig\.quantizer 'fsq', .*, expected a QuantizerConfig$"),
         ("TokenizerLearner.adversarial='yes'", "'yes', .*, expected an AdversarialConfig or None$"),
         ("DataConfig.resolutions=3", r"found DataConfig\.resolutions 3, .*, expected a tuple of ResolutionConfig$"),
@@ -142,6 +145,17 @@ def test_a_setting_of_another_type_is_named_before_it_is_used(
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(UserError, match=told):
         train.run([TOKENIZER], ["DATA_DIR='data'", binding], "workdir", dry_run=True)
+
+
+def test_a_value_that_is_refused_is_told_with_the_macro_that_sets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whose place a parameter that it goes to would be told alone."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    file = tmp_path / "my.gin"
+    file.write_text(f'include "{TOKENIZER}"\nSTEPS = "twenty"\n')
+    with pytest.raises(UserError, match=r"found \w+\.\w+ 'twenty', .*; the configuration has STEPS = 'twenty'$"):
+        train.run([str(file)], ["DATA_DIR='data'"], "workdir", dry_run=True)
 
 
 def test_files_that_are_not_there_are_told_after_what_would_be_trained(capsys: pytest.CaptureFixture[str]) -> None:

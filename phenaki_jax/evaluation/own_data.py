@@ -1,0 +1,81 @@
+"""Protocols of a dataset of one's own: as many frames, of such a size, as a model's windows have."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from phenaki_jax.data.clips import count_clips
+from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation.protocols import Protocol
+from phenaki_jax.inference.phenaki import Phenaki
+
+_OF_SETS = ("fid", "kid", "fid_infinity", "fvd", "kvd", "fvd_infinity")
+OWN_MEASURES = {
+    "reconstruction": ("psnr", "ssim", "lpips", *_OF_SETS),
+    "prediction": ("fvd", "kvd", "fvd_infinity"),
+    "text_to_video": (*_OF_SETS, "clipsim"),
+}
+"""What is measured of each kind of protocol that a dataset of one's own may have."""
+
+_SPLIT = "test"
+
+
+def check_own(kind: str, task: str | None) -> None:
+    """Refuses a kind without a task, and a task without a kind.
+
+    Raises:
+      UserError: says which is missing.
+    """
+    if kind in OWN_MEASURES and not task:
+        raise UserError(
+            f"found protocol {kind} without --task, expected the task of your dataset: --task my_videos_video_text"
+        )
+    if task and kind not in OWN_MEASURES:
+        raise UserError(
+            f"found --task with protocol {kind}, which has a task of its own; expected one of "
+            f"{', '.join(OWN_MEASURES)}: name it with --protocol, or leave --task out"
+        )
+
+
+def own_name(kind: str, task: str) -> str:
+    """Of the protocol."""
+    return f"{task}_{kind}"
+
+
+def own_protocol(
+    kind: str, task: str, model: Phenaki, data_dir: str | os.PathLike[str], counts: Mapping[str, int | None]
+) -> Protocol:
+    """A window of each test clip of a task, in the sizes of a model.
+
+    Args:
+      kind: one in `OWN_MEASURES`.
+      task: a seqio task, registered or of a prepared dataset.
+      model: whose windows give frames, size, and how many of a prediction are given.
+      data_dir: the folder of datasets.
+      counts: "examples", "samples", "folds" or "real"; None for all test clips once.
+
+    Raises:
+      UserError: the task or its test split is not there, or nothing goes on from the model's windows.
+    """
+    given = model.metadata.prefix_frames if kind == "prediction" else 0
+    if kind == "prediction" and not given:
+        raise UserError(
+            "found a model of windows that nothing goes on from (prefix_frames 0), expected one that is given frames "
+            "for a prediction: evaluate it by text_to_video"
+        )
+    asked: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
+    protocol = Protocol(
+        name=own_name(kind, task),
+        kind=kind,
+        task=task,
+        split=_SPLIT,
+        frames=model.tokenizer.frames,
+        size=model.tokenizer.frame_size,
+        given=given,
+        examples=count_clips(task, _SPLIT, data_dir),
+        measures=OWN_MEASURES[kind],
+    )
+    return dataclasses.replace(protocol, **asked)
