@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stopped_code", type=int, default=0, metavar="N", help="exit code where SIGTERM has stopped it early (0)"
     )
     parser.add_argument(
-        "--dry_run", action="store_true", help="print what would be trained, its shardings and sizes, and stop"
+        "--dry_run",
+        action="store_true",
+        help="print what would be trained, its shardings and sizes, and stop; data is not looked at",
     )
 
 

@@ -77,10 +77,10 @@ def test_a_dataset_of_ones_own_is_measured_by_its_task(
     folder: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All its test clips, in the model's frames and size."""
-    command = ["evaluate", "--model", str(folder), "--protocol", "reconstruction", "--task", "moving_shapes_video_text"]
+    command = ["evaluate", "--model", str(folder), "--protocol", "reconstruction", "--task", "moving_shapes_openings"]
     assert main([*command, "--data_dir", str(data_dir), "--out", str(tmp_path), "--batch_size", "4"]) == 0
     assert "left out: fid, kid, fid_infinity (needs --inception_file)" in capsys.readouterr().err
-    told = json.loads((tmp_path / "moving_shapes_video_text_reconstruction.json").read_text())
+    told = json.loads((tmp_path / "moving_shapes_openings_reconstruction.json").read_text())
     frames, size = told["config"]["tokenizer"]["frames"], told["config"]["tokenizer"]["frame_size"]
     assert [number["name"] for number in told["numbers"]] == [
         f"{name}_{frames}f_{size}_n4" for name in ("psnr", "ssim")
