@@ -1,6 +1,8 @@
 """What the README and the page on data give to copy works as it stands."""
 
 import importlib
+import json
+import os
 import pathlib
 import re
 import shlex
@@ -23,6 +25,7 @@ from tests.data.prepare.files import make_image, make_video
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
+EVALUATION = ROOT / "docs" / "evaluation.md"
 TEXT_LENGTH = 40
 # By split, the captions of its clips; the last is longer than a text.
 CAPTIONS = {
@@ -151,6 +154,12 @@ def _make_videos(folder: pathlib.Path) -> None:
     (folder / "picture.txt").write_text("a caption of a picture")
 
 
+def _run(words: list[str]) -> None:
+    """The command as users run it, who have no four devices on two cores."""
+    usual = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True, env=usual)
+
+
 @pytest.mark.slow
 def test_the_small_trainings_of_own_videos_go_in_the_commands_of_the_docs(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -164,14 +173,14 @@ def test_the_small_trainings_of_own_videos_go_in_the_commands_of_the_docs(
     for _, *words in commands:
         if words[0] == "train":
             words += STEPS
-        subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True)
+        _run(words)
 
 
 @pytest.mark.slow
 def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands as they stand, but for settings that make the trainings small."""
+    """The commands as they stand, but for settings that make the trainings small; and what measures the result."""
     commands = _commands_of("Your own videos")
     assert [words[:2] for words in commands] == [
         ["phenaki", name] for name in ("prepare", "train", "train", "export", "generate")
@@ -181,9 +190,13 @@ def test_own_videos_become_own_samples_in_the_commands_of_the_readme(
     for _, *words in commands:
         if words[0] == "train":
             words += [*SMALL, *DATA, *STEPS]
-        subprocess.run([sys.executable, "-m", "phenaki_jax.cli.main", *words], check=True)
+        _run(words)
     with open_video(tmp_path / "mine.mp4") as video:
         assert len(list(video.frames)) == 7
+    [measured] = [words for words in _commands_of("Protocols", EVALUATION) if "reconstruction" in words]
+    _run(measured[1:])
+    told = json.loads(pathlib.Path("runs", "numbers", "my_videos_video_text_reconstruction.json").read_text())
+    assert [number["metric"] for number in told["numbers"]] == ["psnr", "ssim"]
 
 
 def test_the_table_of_a_published_dataset_keeps_its_splits(
