@@ -3,6 +3,7 @@
 import collections
 import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from phenaki_jax.data.feed import MixtureFeed, make_feed
+from phenaki_jax.data.position import Order
 from phenaki_jax.data.prepare import metadata
 from phenaki_jax.data.prepare.pictures import encode_jpeg
 from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
@@ -112,18 +114,22 @@ def test_a_dataset_of_clips_alone_is_a_mixture_of_one_task(data_dir: pathlib.Pat
     ]
 
 
-def feed_of(mixture: str, split: str, data_dir: pathlib.Path) -> MixtureFeed:
+def feed_of(
+    mixture: str, split: str, data_dir: pathlib.Path, *, devices: int = 1, batch_size: int = 4, **options: Any
+) -> MixtureFeed:
+    mesh = jax.make_mesh((devices,), ("data",))
     return make_feed(
         mixture=mixture,
         split=split,
-        batch_size=4,
+        batch_size=batch_size,
         frames=5,
         text_length=8,
         converter="transformer",
         temporal_patch=2,
         seed=0,
-        sharding=jax.sharding.NamedSharding(jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec("data")),
+        sharding=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")),
         data_dir=data_dir,
+        **options,
     )
 
 
@@ -140,6 +146,43 @@ def test_a_split_that_is_absent_is_told_with_what_makes_it(
     write_dataset(tmp_path, "half", {there: 4})
     with pytest.raises(UserError, match=f"found split '{split}', expected one of {there}, of half: {advice}$"):
         feed_of("half", split, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("devices", "count", "found", "advice"),
+    [
+        (
+            1,
+            6,
+            "6 examples",
+            r"set --gin.EVAL_BATCH_SIZE=6 \(BATCH_SIZE, if the run file has no EVAL_BATCH_SIZE\), or pr",
+        ),
+        (
+            4,
+            6,
+            "6 examples",
+            "set --gin.EVAL_BATCH_SIZE=4 .*, or prepare more videos, or with a larger --test_share, un",
+        ),
+        (4, 1, "1 example", "prepare more videos, or with a larger --test_share, under another --name or --version$"),
+    ],
+)
+def test_of_a_test_split_that_fills_no_batch_it_is_told_how_many_there_are_and_what_to_set(
+    tmp_path: pathlib.Path, devices: int, count: int, found: str, advice: str
+) -> None:
+    write_dataset(tmp_path, "few", {"test": count})
+    few = feed_of("few", "test", tmp_path, devices=devices, batch_size=8, shuffle=False, repeat=False)
+    with pytest.raises(
+        UserError, match=f"^the test split of few is smaller than one batch of 8: found {found}; {advice}"
+    ):
+        next(few)
+
+
+def test_what_is_read_again_and_again_fills_batches_however_few_it_is(data_dir: pathlib.Path) -> None:
+    assert next(feed_of("clips", "train", data_dir, batch_size=8))["video"].shape[0] == 8
+    shared = feed_of("clips", "train", data_dir, batch_size=8, order=Order(4))
+    told = "^found 3 examples in the train split of clips, expected at least 4, one for each share that is read: train"
+    with pytest.raises(UserError, match=told):
+        next(shared)
 
 
 def test_a_feed_yields_batches_of_it_by_name(data_dir: pathlib.Path) -> None:
