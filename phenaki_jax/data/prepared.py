@@ -56,7 +56,10 @@ class PreparedExamples(EncodedRecords):
         folder = self._dataset.folder
         files = list(map(str, self._dataset.shards(split + self._kind)))
         if not files:
-            raise UserError(f"found no {split + self._kind} files in {folder}, expected them: copy the dataset again")
+            raise UserError(
+                f"found no {split + self._kind} files in {folder}, expected them: copy the dataset again, or delete "
+                "the folder and prepare it again"
+            )
         check_shards(files, split + self._kind, str(folder), "prepare the dataset again")
         return files
 

@@ -230,6 +230,9 @@ def test_a_dataset_of_which_a_file_is_absent_or_damaged_is_refused(tmp_path: pat
     (folder / shard_name("clips", "train", 1, 2)).unlink()
     with pytest.raises(UserError, match=r"found 1 of 2 train files in .*: copy the rest"):
         read("clips", tmp_path)
+    (folder / shard_name("clips", "train", 0, 2)).unlink()
+    with pytest.raises(UserError, match=r"found no train files in .*, or delete the folder and prepare it again$"):
+        read("clips", tmp_path)
     (folder / metadata.STATISTICS_FILE).write_text("{")
     with pytest.raises(UserError, match=r"statistics.json cannot be read"):
         provider_of("clips", tmp_path)

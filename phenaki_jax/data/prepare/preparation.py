@@ -28,6 +28,7 @@ from phenaki_jax.data.prepare.records import dataset_features
 from phenaki_jax.data.prepare.report import REPORT_FILE, in_words, write_report
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.sources import SUFFIXES, Found
+from phenaki_jax.data.prepare.wholeness import check_whole
 from phenaki_jax.data.prepare.workers import WorkerSettings
 from phenaki_jax.data.prepare.writing import Writer
 from phenaki_jax.data.tensorflow_stack import tfds
@@ -72,7 +73,7 @@ def prepare(
 
     Raises:
       UserError: an input is not there, nothing of it was good, the inputs or the settings are others than those of what
-        is there, or the disk is full.
+        is there, what is there is damaged, or the disk is full.
     """
     check_inputs(inputs)
     folder = Path(out) / settings.name / settings.version
@@ -133,6 +134,7 @@ def _check_finished(inputs: Sequence[str | os.PathLike[str]], folder: Path, sett
             f"found inputs {', '.join(found)}, expected {', '.join(before)}, of which {folder} was made: choose "
             "another --name or --version, or delete it"
         )
+    check_whole(folder)
 
 
 def _check_settings(folder: Path, before: str, settings: PrepareSettings) -> None:
