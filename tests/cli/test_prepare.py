@@ -82,6 +82,8 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
         (["--memory_limit", "1e300"], "found memory_limit 1e+300"),
         (["--shard_mb", "0"], "found shard_mb 0, expected at least 1"),
         (["--fps", "0"], "found fps 0, expected"),
+        (["--name", "moving_shapes"], "found name 'moving_shapes', expected one by which nothing is read yet"),
+        (["--name", "kinetics600"], "found fps 8 of kinetics600, expected 25"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(

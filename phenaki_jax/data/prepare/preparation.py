@@ -24,6 +24,7 @@ from phenaki_jax.data.prepare.metadata import (
     read_statistics,
     write_inputs,
 )
+from phenaki_jax.data.prepare.names import check_name
 from phenaki_jax.data.prepare.records import dataset_features
 from phenaki_jax.data.prepare.report import REPORT_FILE, in_words, write_report
 from phenaki_jax.data.prepare.settings import PrepareSettings
@@ -72,9 +73,10 @@ def prepare(
       how: the work is shared.
 
     Raises:
-      UserError: an input is not there, nothing of it was good, the inputs or the settings are others than those of what
-        is there, what is there is damaged, or the disk is full.
+      UserError: the name is taken, an input is not there, nothing of it was good, the inputs or the settings are others
+        than those of what is there, what is there is damaged, or the disk is full.
     """
+    check_name(settings)
     check_inputs(inputs)
     folder = Path(out) / settings.name / settings.version
     work = folder.with_name(f"incomplete.{settings.version}")
