@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl "
-        "with columns file, caption and perhaps split, or a .tar of webdataset",
+        help="a folder (captions beside files as NAME.txt, or in metadata.csv, .tsv or .jsonl), a .csv, .tsv or "
+        ".jsonl with columns file, caption and perhaps split, or a .tar of webdataset",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of datasets, DATA_DIR of a training")
     defaults = _defaults()

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from phenaki_jax.data.prepare import summary
-from phenaki_jax.data.prepare.folders import check_inputs, find_sources
+from phenaki_jax.data.prepare.folders import find_sources
+from phenaki_jax.data.prepare.inputs import check_inputs
 from phenaki_jax.data.prepare.journal import Journal
 from phenaki_jax.data.prepare.listing import Changes, changes_since, write_files
 from phenaki_jax.data.prepare.metadata import (

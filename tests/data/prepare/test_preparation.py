@@ -286,6 +286,16 @@ def test_splits_that_are_told_hold_and_all_that_is_done_is_counted(
     assert [(bar.n, bar.total) for bar in bars] == [(7, None), (7, 7)]
 
 
+def test_of_an_empty_file_without_caption_it_is_told_that_it_is_empty(tmp_path: pathlib.Path) -> None:
+    images = make_images(tmp_path / "images", 2)
+    (images / "empty.mp4").touch()
+    (images / "empty.txt").write_text("\n")
+    make_image(images / "silent.png", seed=5)
+    found = report(prepare([images], tmp_path / "data", SETTINGS, ONE_WORKER).folder)
+    assert found["empty.mp4"] == "is empty (0 bytes)"
+    assert found["silent.png"] == "has no caption"
+
+
 def test_where_all_is_told_to_be_for_tests_it_stays_so(tmp_path: pathlib.Path) -> None:
     make_images(tmp_path / "images", 2)
     (tmp_path / "table.jsonl").write_text('{"image": "images/0.png", "caption": "a", "split": "test"}\n')
