@@ -3,6 +3,7 @@
 import collections
 import json
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -200,21 +201,57 @@ def test_the_newest_version_is_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> None:
-    there = rf"expected one of both, .*, clips, clips_video_text \(prepared in {data_dir}\), moving_shapes_.*"
-    with pytest.raises(UserError, match=f"found mixture 'nowhere', {there}, or a published one .bair_.* more, see"):
+    there = (
+        rf"expected one of both, clips \(prepared in {data_dir}\), .*moving_shapes_joint, moving_shapes_joint_64 and"
+    )
+    with pytest.raises(UserError, match=rf"found mixture 'nowhere', {there} 10 more, or a published one; docs/data.md"):
         provider_of("nowhere", data_dir)
     with pytest.raises(UserError, match=rf"found mixture 'both_vidoe_text': did you mean both_video_text\? {there}"):
         provider_of("both_vidoe_text", data_dir)
-    with pytest.raises(UserError, match=rf"expected one of moving_shapes.*; nothing is prepared in {data_dir}/both;"):
-        provider_of("nowhere", data_dir / "both")
-    with pytest.raises(UserError, match="clips_image_text"):
+    with pytest.raises(UserError, match=r"expected one of .*moving_shapes.*; nothing is prepared in nowhere; one of"):
+        provider_of("nowhere", "nowhere")
+
+
+def test_the_refusal_of_a_name_is_short_however_much_there_is(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(9):
+        write_dataset(tmp_path / "data", f"clips_{index}", {"train": 1})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"clips_0, clips_1, clips_2, clips_3 and 5 more \(prepared in data\)") as error:
+        provider_of("clipz_4_video_text", "data")
+    assert str(error.value).startswith("found mixture 'clipz_4_video_text': did you mean clips_4_video_text? expected")
+    assert len(str(error.value)) < 340
+
+
+@pytest.mark.parametrize(("within", "wanted"), [("data/clips", "data"), ("data/clips/1.0.0", "data"), (".", "..")])
+def test_of_a_folder_of_one_dataset_that_of_all_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, within: str, wanted: str
+) -> None:
+    folder = write_dataset(tmp_path / "data", "clips", {"train": 1})
+    monkeypatch.chdir(folder.parent if within == "." else tmp_path)
+    told = f"; {re.escape(within)} is the folder of one dataset: set DATA_DIR to {re.escape(wanted)}; one of your own"
+    with pytest.raises(UserError, match=told):
+        provider_of("clips", within)
+
+
+def test_a_kind_that_a_dataset_has_not_is_told_with_what_it_has(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    told = r"^found no images in .*clips/1.0.0, expected some for clips_image_text: name clips_video_text$"
+    with pytest.raises(UserError, match=told):
         provider_of("clips_image_text", data_dir)
+    write_dataset(tmp_path, "pictures", {"train_images": 1})
+    with pytest.raises(UserError, match=r"found no videos in .*, expected some for .*: name pictures_image_text$"):
+        provider_of("pictures_video_text", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("frames", "options", "message"),
     [
-        (11, {}, "found windows of 11 frames, expected at most 9, those of a clip of both"),
+        (
+            11,
+            {},
+            "^found windows of 11 frames, expected at most 9, those of a clip of both: set FRAMES to 9 or fewer, or",
+        ),
         (5, {"prefix_frames": 5}, "continuations of 5 frames, 5 of them given"),
         (5, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share"),
     ],

@@ -68,6 +68,23 @@ def prepared_datasets(data_dir: str | os.PathLike[str]) -> dict[str, Path]:
     return found
 
 
+def told_of_one_dataset(data_dir: str | os.PathLike[str], config: str = "") -> str:
+    """What to say of a folder that was named for that of datasets and is of one; empty where it is of none.
+
+    Args:
+      data_dir: the folder.
+      config: of a dataset of TFDS that may be meant, whose versions are in a folder of this name.
+    """
+    places = {f"*.*.*/{SETTINGS_FILE}": "..", SETTINGS_FILE: "../.."}
+    if config:
+        places[f"{config}/*.*.*/dataset_info.json"] = ".."
+    for pattern, above in places.items():
+        if any(Path(data_dir).glob(pattern)):
+            wanted = os.path.normpath(os.path.join(data_dir, above))
+            return f"; {data_dir} is the folder of one dataset: set DATA_DIR to {wanted}"
+    return ""
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """What a file of a dataset holds.
 
