@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # In GiB: below the first, decoders cannot be loaded, and no machine has more than the other.
 _LEAST_MEMORY, _MOST_MEMORY = 0.25, 2**20
+# What gin_configs/runs/videos_transformer.gin takes at once; of fewer its trainer has to hear.
+_BATCH_SIZE, _EVAL_BATCH_SIZE = 64, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="a folder (captions beside files as NAME.txt, or in metadata.csv or metadata.jsonl), a .csv or .jsonl "
-        "with columns file, caption and perhaps split, or a .tar of webdataset",
+        help="a folder (captions beside files as NAME.txt, or in metadata.csv, .tsv or .jsonl), a .csv, .tsv or "
+        ".jsonl with columns file, caption and perhaps split, or a .tar of webdataset",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of datasets, DATA_DIR of a training")
     defaults = _defaults()
@@ -139,7 +141,33 @@ def _in_words(done: Prepared, test_share: float) -> str:
         )
     if not any(name.startswith("train") for name in splits):
         told.append("nothing is for training: it can be an EVAL_MIXTURE, and be evaluated on")
-    return "; ".join(told)
+    return "; ".join([*told, *_few_in_words(splits, test_share)])
+
+
+def _few_in_words(splits: Mapping[str, Mapping[str, int]], test_share: float) -> list[str]:
+    """What fills none of the usual batches: of tests a training refuses that, of the others it takes some again."""
+    tests, trained = (
+        {name: split["examples"] for name, split in splits.items() if name.startswith(kind)}
+        for kind in ("test", "train")
+    )
+    told = []
+    # Read once, a mixture of clips and images ends with the first of them that does.
+    fewest = min(tests, key=tests.__getitem__, default="")
+    if fewest and tests[fewest] < _EVAL_BATCH_SIZE:
+        number = counted(tests[fewest], "image" if fewest.endswith("_images") else "clip")
+        alone = ", or name the others alone as its EVAL_MIXTURE" if len(tests) > 1 else ""
+        share = ", or with a larger --test_share," if test_share < 1 else ""
+        told.append(
+            f"{number} for tests: a batch of an evaluation must not be larger, so train with "
+            f"--gin.EVAL_BATCH_SIZE={tests[fewest]}{alone} (or prepare more{share} under another --version)"
+        )
+    if 0 < (count := sum(trained.values())) < _BATCH_SIZE:
+        number = counted(count, "example" if len(trained) > 1 else "image" if "train_images" in trained else "clip")
+        told.append(
+            f"{number} for training: a larger batch takes some of them several times, so train with "
+            f"--gin.BATCH_SIZE={count} or less, or prepare more"
+        )
+    return told
 
 
 def _way_to_tests(splits: Mapping[str, Mapping[str, int]], test_share: float) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import dataclasses
-import logging
+import functools
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,10 @@ from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFe
 from phenaki_jax.data.packing import pack_images
 from phenaki_jax.data.position import Order, restore_position, save_position
 from phenaki_jax.data.precomputed import PrecomputedFeatureConverter
+from phenaki_jax.data.seqio_errors import told_features, without_repeated_errors
+from phenaki_jax.data.shares import parts_held, shares_of_process, ways_of
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
+from phenaki_jax.data.splits import check_split, fewer_than_shares, smaller_than_a_batch
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, reason_of
 from phenaki_jax.text.sentencepiece_tokenizer import fingerprint_of
@@ -32,14 +35,7 @@ _SEED_OF_STEP = 1_000_003
 _CORES_USED_UNTUNED = 16
 # What TensorFlow makes of a failed assertion, in whose data are the words and numbers of `converters`.
 _FAILED_CHECK = re.compile(r"assertion failed: (\[.*\])")
-_WAYS_TO_SPLITS = {
-    "train": ": train on another MIXTURE, or make one with it, as phenaki prepare does with a --test_share below 1",
-    "test": ": evaluate on another EVAL_MIXTURE, or make one with it, as phenaki prepare does of two files and more "
-    "with a --test_share above 0",
-}
 _PART = re.compile(r"\[([^\[\]]*)\]")
-_ABSENT = re.compile(r"missing an expected feature during \w+ validation: '(\w+)'")
-_WRONG_TYPE = re.compile(r"incorrect type for feature '(\w+)'.* Got (\w+), expected (\w+)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +117,7 @@ class MixtureFeed(Feed):
       settings: what the datasets were made from.
       sharding: of a batch.
       shares: which these are, of how many.
+      count: tells how many rows there are for batches, over all shares; asked where they fill none.
       writes: whether this process writes their positions; of processes that read the same shares one does.
     """
 
@@ -131,9 +128,11 @@ class MixtureFeed(Feed):
         sharding: NamedSharding,
         shares: Sequence[seqio.ShardInfo],
         *,
+        count: Callable[[], int],
         writes: bool = True,
     ) -> None:
-        self.settings, self._sharding = settings, sharding
+        self.settings, self._sharding, self._count = settings, sharding, count
+        self._is_new = True
         self.iterators, self.shares = [iter(dataset) for dataset in datasets], tuple(shares)
         self.written = range(len(shares)) if writes else range(0)
         # Which file a vocabulary is in says nothing of where a feed is.
@@ -158,7 +157,12 @@ class MixtureFeed(Feed):
         }
 
     def _parts(self) -> list[dict[str, np.ndarray]]:
-        """What this process reads of the next batch; where it ends for one process, it ends for all."""
+        """What this process reads of the next batch; where it ends for one process, it ends for all.
+
+        Raises:
+          StopIteration: the examples have ended.
+          UserError: there are too few for a single batch.
+        """
         try:
             parts = [next(told_damage(iterator, self.settings)) for iterator in self.iterators]
         except StopIteration:
@@ -166,8 +170,16 @@ class MixtureFeed(Feed):
         if jax.process_count() > 1 and not self.settings.repeat:
             parts = parts if np.all(multihost_utils.process_allgather(np.asarray(bool(parts)))) else []
         if not parts:
-            raise StopIteration
+            raise self._too_few() if self._is_new else StopIteration
+        self._is_new = False
         return parts
+
+    def _too_few(self) -> UserError:
+        settings, shares = self.settings, self.shares[0].num_shards
+        named, found = (settings.mixture, settings.split), self._count()
+        if settings.repeat:
+            return fewer_than_shares(*named, found, shares)
+        return smaller_than_a_batch(*named, settings.batch_size, found, math.lcm(ways_of(self._sharding), shares))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the position; see `Feed.save`."""
@@ -176,6 +188,7 @@ class MixtureFeed(Feed):
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote; see `Feed.restore`."""
+        self._is_new = False
         for share, iterator in zip(self.shares, self.iterators, strict=True):
             restore_position(folder, share, [iterator], self.identity)
 
@@ -260,70 +273,41 @@ def make_feed(
     )
     if converter not in CONVERTERS:
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(CONVERTERS)}")
-    if split not in provider.splits:
-        raise UserError(
-            f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))}, of {provider.name}"
-            + _WAYS_TO_SPLITS.get(split, "")
-        )
-    shares, writes = _shares_of_process(sharding, settings, order.shares if order else None)
+    check_split(provider, split)
+    shares, writes = shares_of_process(sharding, provider.name, batch_size, order.shares if order else None)
     datasets = [_dataset(provider, settings, share, os.fspath(data_dir)) for share in shares]
-    return MixtureFeed(datasets, settings, sharding, shares, writes=writes)
+    count = functools.partial(_count_rows, provider, settings, os.fspath(data_dir))
+    return MixtureFeed(datasets, settings, sharding, shares, count=count, writes=writes)
 
 
 def readers_of(sharding: NamedSharding) -> int:
     """How many processes read different rows of a batch."""
-    return len(set(_parts_held(sharding)[1].values()))
-
-
-def _parts_held(sharding: NamedSharding) -> tuple[int, dict[int, tuple[int, ...]]]:
-    """In how many parts a batch is divided, and which of them each process holds."""
-    ways = len(set(map(str, sharding.devices_indices_map((sharding.num_devices,)).values())))
-    parts: dict[int, set[int]] = {}
-    pieces: Mapping[jax.Device, tuple[slice, ...]] = sharding.devices_indices_map((ways,))
-    for device, (piece,) in pieces.items():
-        parts.setdefault(device.process_index, set()).update(range(ways)[piece])
-    return ways, {process: tuple(sorted(each)) for process, each in parts.items()}
-
-
-def _shares_of_process(
-    sharding: NamedSharding, settings: FeedSettings, shares: int | None
-) -> tuple[list[seqio.ShardInfo], bool]:
-    """Which of how many equal shares of a batch this process reads, and whether it is the first that reads them."""
-    batch_size = settings.batch_size
-    if batch_size < 1:
-        raise UserError(f"found batch_size {batch_size} of {settings.mixture}, expected at least 1")
-    ways, held = _parts_held(sharding)
-    if batch_size % ways:
-        raise UserError(
-            f"found batch_size {batch_size}, expected a multiple of {ways}, the devices that batches are divided over: "
-            f"set that of {settings.mixture} to {max(1, round(batch_size / ways)) * ways}"
-        )
-    readers = sorted(set(held.values()))
-    if sum(map(len, readers)) != ways:
-        raise UserError("found a mesh whose hosts hold overlapping parts of a batch, expected equal or separate ones")
-    shares = shares or len(readers)
-    if shares % len(readers) or batch_size % shares:
-        raise UserError(
-            f"found {shares} shares of batches of {batch_size}, expected a multiple of {len(readers)}, the processes "
-            "that read different rows, that divides them"
-        )
-    own, each = held[jax.process_index()], shares // len(readers)
-    first = readers.index(own) * each
-    writes = jax.process_index() == min(process for process, its in held.items() if its == own)
-    return [seqio.ShardInfo(index, shares) for index in range(first, first + each)], writes
+    return len(set(parts_held(sharding)[1].values()))
 
 
 def _dataset(
     provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shard: seqio.ShardInfo, data_dir: str
 ) -> tf.data.Dataset:
-    dataset = examples_of(provider, settings, shard, data_dir)
-    if settings.pack_images:
-        dataset = pack_images(dataset, settings.times)
-    dataset = dataset.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+    rows = _rows(provider, settings, shard, data_dir)
+    dataset = rows.batch(settings.batch_size // shard.num_shards, drop_remainder=True).prefetch(_BATCHES_AHEAD)
     options = tf.data.Options()
     # So few cores are all used from the start, and letting go of a dataset that is tuned takes up to half a minute.
     options.autotune.enabled = (os.cpu_count() or 1) > _CORES_USED_UNTUNED
     return dataset.with_options(options)
+
+
+def _rows(
+    provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shard: seqio.ShardInfo, data_dir: str
+) -> tf.data.Dataset:
+    examples = examples_of(provider, settings, shard, data_dir)
+    return pack_images(examples, settings.times) if settings.pack_images else examples
+
+
+def _count_rows(provider: seqio.Mixture | seqio.Task, settings: FeedSettings, data_dir: str) -> int:
+    """How many a split has, read once and by one process."""
+    once = dataclasses.replace(settings, repeat=False)
+    rows = _rows(provider, once, seqio.ShardInfo(0, 1), data_dir)
+    return int(rows.reduce(np.int64(0), lambda count, _: count + 1))
 
 
 def examples_of(
@@ -343,7 +327,7 @@ def examples_of(
         has_embeddings="text_embeddings" in provider.output_features,
     )
     wanted = {name: lengths[name] for name in converter.TASK_FEATURES}
-    with data_dir_of_seqio(data_dir), _without_repeated_errors(), _told_features(provider.name):
+    with data_dir_of_seqio(data_dir), without_repeated_errors(), told_features(provider.name):
         dataset = provider.get_dataset(
             sequence_length=lengths,
             split=settings.split,
@@ -379,38 +363,3 @@ def feature_converter(
     if converter == "tokenizer":
         return TokenizerFeatureConverter(**options)
     return TransformerFeatureConverter(encode=text_encoder(vocabulary), **options)
-
-
-@contextlib.contextmanager
-def _told_features(mixture: str) -> Iterator[None]:
-    """Tells in one line what seqio refuses of a task's features."""
-    try:
-        yield
-    except ValueError as error:
-        if absent := _ABSENT.search(str(error)):
-            raise UserError(
-                f"the examples of {mixture} have no {absent[1]}, expected it: add it in the task"
-            ) from error
-        if not (found := _WRONG_TYPE.search(str(error))):
-            raise
-        feature, kind, expected = found.groups()
-        what = "videos" if feature == "video" else feature
-        values = " in 0..255" if expected == "uint8" else ""
-        raise UserError(
-            f"the {what} of {mixture} are {kind}, expected {expected}{values}: convert them in the task"
-        ) from error
-
-
-@contextlib.contextmanager
-def _without_repeated_errors() -> Iterator[None]:
-    """A mixture of seqio logs the errors that it passes on; whoever catches them tells them once."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Failed to load task")
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_news)

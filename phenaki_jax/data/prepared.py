@@ -56,7 +56,10 @@ class PreparedExamples(EncodedRecords):
         folder = self._dataset.folder
         files = list(map(str, self._dataset.shards(split + self._kind)))
         if not files:
-            raise UserError(f"found no {split + self._kind} files in {folder}, expected them: copy the dataset again")
+            raise UserError(
+                f"found no {split + self._kind} files in {folder}, expected them: copy the dataset again, or delete "
+                "the folder and prepare it again"
+            )
         check_shards(files, split + self._kind, str(folder), "prepare the dataset again")
         return files
 
@@ -82,7 +85,7 @@ def prepared_provider(
       prefix: what of windows is given.
 
     Raises:
-      UserError: the dataset is damaged.
+      UserError: the dataset is damaged, or has no examples of that kind.
     """
     for own, folder in prepared_datasets(data_dir).items():
         if name not in (own, own + _VIDEO, own + _IMAGE):
@@ -91,9 +94,12 @@ def prepared_provider(
         windows = functools.partial(video_text_task, prefix_probability=prefix.probability, prefix_frames=prefix.frames)
         tasks: dict[str, Callable[[PreparedDataset], seqio.Task]]
         tasks = {own + _VIDEO: windows, own + _IMAGE: image_text_task}
-        rates = _rates_by_name(dataset).get(name)
-        if rates is None:
-            return None
+        by_name = _rates_by_name(dataset)
+        if name not in by_name:
+            kind = "images" if name == own + _IMAGE else "videos"
+            there = " or ".join(each for each in by_name if each != own)
+            raise UserError(f"found no {kind} in {folder}, expected some for {name}: name {there}")
+        rates = by_name[name]
         if name in tasks:
             return tasks[name](dataset)
         return seqio.Mixture(name, [(tasks[task](dataset), rate) for task, rate in rates.items()])
@@ -162,7 +168,7 @@ def _windows(
     if frames > dataset.frames:
         raise UserError(
             f"found windows of {frames} frames, expected at most {dataset.frames}, those of a clip of {dataset.name}: "
-            "ask for fewer, or prepare it again with more --frames"
+            f"set FRAMES to {dataset.frames} or fewer, or prepare it with --frames {frames} under another --version"
         )
     prefix_probability, prefix_frames = fitting_prefix(frames, prefix_probability, prefix_frames)
     return _window(

@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from phenaki_jax.data.moving_shapes.builder import MovingShapes
+from phenaki_jax.data.prepare.metadata import prepared_datasets, told_of_one_dataset
 from phenaki_jax.data.prepared import prepared_names, prepared_provider
 from phenaki_jax.data.published.provider import published_names, published_provider
 from phenaki_jax.data.tasks import register
@@ -32,7 +34,8 @@ def provider_of(
     if not isinstance(mixture, str):
         return mixture
     register()
-    known = sorted({*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()})
+    mixtures, tasks = (sorted(registry.names()) for registry in (seqio.MixtureRegistry, seqio.TaskRegistry))
+    known = [*mixtures, *tasks]
     if mixture in known:
         return seqio.get_mixture_or_task(mixture)
     if (known_by_all := published_provider(mixture, data_dir)) is not None:
@@ -43,15 +46,29 @@ def provider_of(
 
 
 def _unknown(mixture: str, known: list[str], data_dir: str | os.PathLike[str] | None) -> str:
-    published, there = published_names(), prepared_names(data_dir) if data_dir is not None else []
-    meant = _meant(mixture, [*there, *known, *published])
-    own = f"{', '.join(there)} (prepared in {data_dir}), " if there else ""
-    none = f"; nothing is prepared in {data_dir}" if data_dir is not None and not there else ""
+    there = [] if data_dir is None else prepared_names(data_dir)
+    meant = _meant(mixture, [*there, *known, *published_names()])
+    own = f"{_some(list(prepared_datasets(data_dir)), 4)} (prepared in {data_dir}), " if data_dir and there else ""
+    imported = [name for name in known if not name.startswith(f"{MovingShapes.name}_")]
+    others = f"{_some(imported, 3)}, " if imported else ""
+    drawn = _some([name for name in known if name not in imported], 2)
     return (
-        f"found mixture {mixture!r}{f': {meant}' if meant else ', '}expected one of {own}{', '.join(known)}, "
-        f"or a published one ({', '.join(published[:2])} and {len(published) - 2} more, see docs/data.md){none}; "
-        "one of your own is known once it is made with phenaki prepare, or the module that registers it is imported"
+        f"found mixture {mixture!r}{f': {meant}' if meant else ', '}expected one of {own}{others}{drawn}, or a "
+        f"published one; docs/data.md has all{_where_to_look(data_dir, there)}; one of your own is known once phenaki "
+        "prepare made it, or its module is imported"
     )
+
+
+def _some(names: list[str], most: int) -> str:
+    """Names in a sentence, of many the first ones."""
+    told = ", ".join(names[:most])
+    return f"{told} and {len(names) - most} more" if len(names) > most else told
+
+
+def _where_to_look(data_dir: str | os.PathLike[str] | None, there: list[str]) -> str:
+    if data_dir is None or there:
+        return ""
+    return told_of_one_dataset(data_dir) or f"; nothing is prepared in {data_dir}"
 
 
 def _meant(mixture: str, known: list[str]) -> str:

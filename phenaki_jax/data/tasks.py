@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 
 from phenaki_jax.data.moving_shapes import examples, world
 from phenaki_jax.data.moving_shapes.builder import SIZES, MovingShapes, feature_shapes
+from phenaki_jax.data.prepare.metadata import told_of_one_dataset
 from phenaki_jax.data.records import SHUFFLE_BUFFER, EncodedRecords
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.data.windows import (
@@ -71,7 +72,8 @@ class EncodedExamples(EncodedRecords):
         if not files:
             size = self._config.partition("_")[2]
             raise UserError(
-                f"found no {split} files in {folder}, expected a dataset: set data_dir to where it is, or make it with "
+                f"found no {split} files in {folder}, expected a dataset{told_of_one_dataset(data_dir, self._config)}: "
+                "set data_dir to where it is, or make it with "
                 f'python -c "from phenaki_jax.data.moving_shapes.builder import prepare; '
                 f"prepare('{data_dir}', size={size})\""
             )
@@ -260,8 +262,9 @@ def _check_window(frames: int, prefix_probability: float, prefix_frames: int) ->
     check_prefix_probability(prefix_probability)
     if prefix_probability < 1 and not 1 <= frames <= world.SEGMENT_FRAMES:
         raise UserError(
-            f"found openings of {frames} frames, expected 1 to {world.SEGMENT_FRAMES}, all of one segment: "
-            "ask for fewer frames, or set prefix_probability to 1"
+            f"found windows of {frames} frames, expected 1 to {world.SEGMENT_FRAMES}: clips of {MovingShapes.name} "
+            f"have {examples.VIDEO_SEGMENTS * world.SEGMENT_FRAMES} frames, in segments of {world.SEGMENT_FRAMES}, and "
+            "a window without given frames is of one; set fewer FRAMES"
         )
     # With more given frames, the clips whose last segment changes its colour would have no place for a window.
     most_given = (examples.VIDEO_SEGMENTS - 1) * world.SEGMENT_FRAMES

@@ -2,12 +2,16 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 
+from phenaki_jax.cli import prepare as command
 from phenaki_jax.cli.main import main
 from phenaki_jax.data.prepare import preparation
 from tests.data.prepare.files import make_image, make_video
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,8 @@ def test_a_folder_becomes_a_dataset_and_is_left_alone_then(
         (["--memory_limit", "1e300"], "found memory_limit 1e+300"),
         (["--shard_mb", "0"], "found shard_mb 0, expected at least 1"),
         (["--fps", "0"], "found fps 0, expected"),
+        (["--name", "moving_shapes"], "found name 'moving_shapes', expected one by which nothing is read yet"),
+        (["--name", "kinetics600"], "found fps 8 of kinetics600, expected 25"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(
@@ -87,13 +93,28 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     assert not (tmp_path / "data").exists()
 
 
+def words_of(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    splits: dict[str, int],
+    *options: str,
+    sources: int = 2,
+) -> str:
+    """What the command says in the end of a dataset of so many examples in its splits."""
+    counts = {split: {"examples": count, "sources": sources} for split, count in splits.items()}
+    done = preparation.Prepared(pathlib.Path("data"), False, {"splits": counts, "set_aside": 0})
+    monkeypatch.setattr(preparation, "prepare", lambda *_: done)
+    assert main(["prepare", "videos", "--out", "data", *options]) == 0
+    return capsys.readouterr().out
+
+
 NO_TESTS = "; nothing is for tests, which a training evaluates on:"
 
 
 @pytest.mark.parametrize(
     ("splits", "sources", "share", "told"),
     [
-        (["train", "test"], 1, "0.02", ""),
+        (["train", "test"], 1, "0.02", "\n"),
         (["train"], 1, "0.02", f"{NO_TESTS} prepare more files, or name another dataset as its EVAL_MIXTURE\n"),
         (["train"], 2, "0.02", f"{NO_TESTS} name some for tests in the table's column split, or name another"),
         (["train"], 2, "0", f"{NO_TESTS} prepare with a --test_share above 0, or name another dataset as its EVAL"),
@@ -102,21 +123,42 @@ NO_TESTS = "; nothing is for tests, which a training evaluates on:"
 )
 def test_a_split_that_is_absent_is_told(
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
     splits: list[str],
     sources: int,
     share: str,
     told: str,
 ) -> None:
-    counts = {split: {"examples": 2, "sources": sources} for split in splits}
-    done = preparation.Prepared(tmp_path, False, {"splits": counts, "set_aside": 0})
-    monkeypatch.setattr(preparation, "prepare", lambda *_: done)
-    assert main(["prepare", "videos", "--out", str(tmp_path), "--test_share", share]) == 0
-    shares = ", ".join(f"2 {split} of {'1 source' if sources == 1 else '2 sources'}" for split in splits)
-    line = capsys.readouterr().out
-    assert line.startswith(f"{tmp_path}: {shares}{told}")
-    assert told or line == f"{tmp_path}: {shares}\n"
+    line = words_of(monkeypatch, capsys, dict.fromkeys(splits, 64), "--test_share", share, sources=sources)
+    shares = ", ".join(f"64 {split} of {'1 source' if sources == 1 else '2 sources'}" for split in splits)
+    assert line.startswith(f"data: {shares}{told}")
+
+
+def test_splits_that_fill_no_batch_are_told_with_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words_of(monkeypatch, capsys, {"train": 9, "test": 3}) == (
+        "data: 9 train of 2 sources, 3 test of 2 sources; 3 clips for tests: a batch of an evaluation must not be "
+        "larger, so train with --gin.EVAL_BATCH_SIZE=3 (or prepare more, or with a larger --test_share, under another "
+        "--version); 9 clips for training: a larger batch takes some of them several times, so train with "
+        "--gin.BATCH_SIZE=9 or less, or prepare more\n"
+    )
+    both = words_of(monkeypatch, capsys, {"train": 64, "test": 90, "test_images": 1})
+    assert "; 1 image for tests: " in both
+    assert "--gin.EVAL_BATCH_SIZE=1, or name the others alone as its EVAL_MIXTURE (or prepare" in both
+    alone = words_of(monkeypatch, capsys, {"test": 3}, "--test_share", "1")
+    assert alone.endswith("--gin.EVAL_BATCH_SIZE=3 (or prepare more under another --version)\n")
+    enough = words_of(monkeypatch, capsys, {"train": 40, "train_images": 24, "test": 8})
+    assert enough == "data: 40 train of 2 sources, 24 train_images of 2 sources, 8 test of 2 sources\n"
+
+
+def test_what_is_few_is_what_the_run_files_of_own_videos_take_at_once() -> None:
+    read = (ROOT / "gin_configs" / "runs" / "videos_transformer.gin").read_text()
+    macros = dict(re.findall(r"^(BATCH_SIZE|EVAL_BATCH_SIZE) = (\d+)$", read, re.MULTILINE))
+    assert {name: int(value) for name, value in macros.items()} == {
+        "BATCH_SIZE": command._BATCH_SIZE,
+        "EVAL_BATCH_SIZE": command._EVAL_BATCH_SIZE,
+    }
 
 
 def test_a_folder_of_nothing_is_told(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,9 @@ def feed_of_numbers(number: int) -> MixtureFeed:
     settings = FeedSettings(f"number {number}", "train", 1, 1, 1, 1, "tokenizer", 0, shuffle=True, repeat=True)
     mesh = jax.make_mesh((1, 1, 1), AXES, devices=jax.devices()[:1])
     dataset = tf.data.Dataset.from_tensors({"number": tf.constant([number])}).repeat()
-    return MixtureFeed([dataset], settings, NamedSharding(mesh, PartitionSpec()), [seqio.ShardInfo(0, 1)])
+    return MixtureFeed(
+        [dataset], settings, NamedSharding(mesh, PartitionSpec()), [seqio.ShardInfo(0, 1)], count=lambda: 0
+    )
 
 
 def turns(rates: Sequence[float], seed: int, batches: int) -> list[int]:

@@ -275,7 +275,7 @@ def test_two_processes_share_the_batches_or_load_the_same_ones(
         ({"converter": "vae"}, "found converter 'vae', expected one of tokenizer, transformer"),
         ({"batch_size": 7}, "found batch_size 7, expected a multiple of 2, .* set that of moving_shapes_joint to 8"),
         ({"batch_size": 0}, "found batch_size 0 of moving_shapes_joint, expected at least 1"),
-        ({"frames": 13}, "openings of 13 frames, expected 1 to 12"),
+        ({"frames": 13}, "windows of 13 frames, expected 1 to 12: clips of moving_shapes have 36 frames"),
     ],
 )
 def test_impossible_feeds_are_refused_in_one_line(
@@ -324,6 +324,10 @@ def test_a_missing_dataset_is_named_with_the_way_to_make_it(
 ) -> None:
     with pytest.raises(UserError, match=r"found no train files in .* make it with"):
         feed_of(dataset, mesh, data_dir=tmp_path / "elsewhere")
+    inside = f"{dataset.data_dir}/moving_shapes"
+    told = f"expected a dataset; {inside} is the folder of one dataset: set DATA_DIR to {dataset.data_dir}: set"
+    with pytest.raises(UserError, match=told):
+        feed_of(dataset, mesh, data_dir=inside)
     assert capfd.readouterr() == ("", "")
 
 

@@ -3,6 +3,8 @@
 import collections
 import json
 import pathlib
+import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from phenaki_jax.data.feed import MixtureFeed, make_feed
+from phenaki_jax.data.position import Order
 from phenaki_jax.data.prepare import metadata
 from phenaki_jax.data.prepare.pictures import encode_jpeg
 from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
@@ -112,18 +115,22 @@ def test_a_dataset_of_clips_alone_is_a_mixture_of_one_task(data_dir: pathlib.Pat
     ]
 
 
-def feed_of(mixture: str, split: str, data_dir: pathlib.Path) -> MixtureFeed:
+def feed_of(
+    mixture: str, split: str, data_dir: pathlib.Path, *, devices: int = 1, batch_size: int = 4, **options: Any
+) -> MixtureFeed:
+    mesh = jax.make_mesh((devices,), ("data",))
     return make_feed(
         mixture=mixture,
         split=split,
-        batch_size=4,
+        batch_size=batch_size,
         frames=5,
         text_length=8,
         converter="transformer",
         temporal_patch=2,
         seed=0,
-        sharding=jax.sharding.NamedSharding(jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec("data")),
+        sharding=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")),
         data_dir=data_dir,
+        **options,
     )
 
 
@@ -142,6 +149,43 @@ def test_a_split_that_is_absent_is_told_with_what_makes_it(
         feed_of("half", split, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("devices", "count", "found", "advice"),
+    [
+        (
+            1,
+            6,
+            "6 examples",
+            r"set --gin.EVAL_BATCH_SIZE=6 \(BATCH_SIZE, if the run file has no EVAL_BATCH_SIZE\), or pr",
+        ),
+        (
+            4,
+            6,
+            "6 examples",
+            "set --gin.EVAL_BATCH_SIZE=4 .*, or prepare more videos, or with a larger --test_share, un",
+        ),
+        (4, 1, "1 example", "prepare more videos, or with a larger --test_share, under another --name or --version$"),
+    ],
+)
+def test_of_a_test_split_that_fills_no_batch_it_is_told_how_many_there_are_and_what_to_set(
+    tmp_path: pathlib.Path, devices: int, count: int, found: str, advice: str
+) -> None:
+    write_dataset(tmp_path, "few", {"test": count})
+    few = feed_of("few", "test", tmp_path, devices=devices, batch_size=8, shuffle=False, repeat=False)
+    with pytest.raises(
+        UserError, match=f"^the test split of few is smaller than one batch of 8: found {found}; {advice}"
+    ):
+        next(few)
+
+
+def test_what_is_read_again_and_again_fills_batches_however_few_it_is(data_dir: pathlib.Path) -> None:
+    assert next(feed_of("clips", "train", data_dir, batch_size=8))["video"].shape[0] == 8
+    shared = feed_of("clips", "train", data_dir, batch_size=8, order=Order(4))
+    told = "^found 3 examples in the train split of clips, expected at least 4, one for each share that is read: train"
+    with pytest.raises(UserError, match=told):
+        next(shared)
+
+
 def test_a_feed_yields_batches_of_it_by_name(data_dir: pathlib.Path) -> None:
     batch = next(feed_of("both", "test", data_dir))
     assert batch["video"].shape == (4, 5, SIZE, SIZE, 3)
@@ -157,21 +201,57 @@ def test_the_newest_version_is_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> None:
-    there = rf"expected one of both, .*, clips, clips_video_text \(prepared in {data_dir}\), moving_shapes_.*"
-    with pytest.raises(UserError, match=f"found mixture 'nowhere', {there}, or a published one .bair_.* more, see"):
+    there = (
+        rf"expected one of both, clips \(prepared in {data_dir}\), .*moving_shapes_joint, moving_shapes_joint_64 and"
+    )
+    with pytest.raises(UserError, match=rf"found mixture 'nowhere', {there} 10 more, or a published one; docs/data.md"):
         provider_of("nowhere", data_dir)
     with pytest.raises(UserError, match=rf"found mixture 'both_vidoe_text': did you mean both_video_text\? {there}"):
         provider_of("both_vidoe_text", data_dir)
-    with pytest.raises(UserError, match=rf"expected one of moving_shapes.*; nothing is prepared in {data_dir}/both;"):
-        provider_of("nowhere", data_dir / "both")
-    with pytest.raises(UserError, match="clips_image_text"):
+    with pytest.raises(UserError, match=r"expected one of .*moving_shapes.*; nothing is prepared in nowhere; one of"):
+        provider_of("nowhere", "nowhere")
+
+
+def test_the_refusal_of_a_name_is_short_however_much_there_is(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(9):
+        write_dataset(tmp_path / "data", f"clips_{index}", {"train": 1})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"clips_0, clips_1, clips_2, clips_3 and 5 more \(prepared in data\)") as error:
+        provider_of("clipz_4_video_text", "data")
+    assert str(error.value).startswith("found mixture 'clipz_4_video_text': did you mean clips_4_video_text? expected")
+    assert len(str(error.value)) < 340
+
+
+@pytest.mark.parametrize(("within", "wanted"), [("data/clips", "data"), ("data/clips/1.0.0", "data"), (".", "..")])
+def test_of_a_folder_of_one_dataset_that_of_all_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, within: str, wanted: str
+) -> None:
+    folder = write_dataset(tmp_path / "data", "clips", {"train": 1})
+    monkeypatch.chdir(folder.parent if within == "." else tmp_path)
+    told = f"; {re.escape(within)} is the folder of one dataset: set DATA_DIR to {re.escape(wanted)}; one of your own"
+    with pytest.raises(UserError, match=told):
+        provider_of("clips", within)
+
+
+def test_a_kind_that_a_dataset_has_not_is_told_with_what_it_has(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    told = r"^found no images in .*clips/1.0.0, expected some for clips_image_text: name clips_video_text$"
+    with pytest.raises(UserError, match=told):
         provider_of("clips_image_text", data_dir)
+    write_dataset(tmp_path, "pictures", {"train_images": 1})
+    with pytest.raises(UserError, match=r"found no videos in .*, expected some for .*: name pictures_image_text$"):
+        provider_of("pictures_video_text", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("frames", "options", "message"),
     [
-        (11, {}, "found windows of 11 frames, expected at most 9, those of a clip of both"),
+        (
+            11,
+            {},
+            "^found windows of 11 frames, expected at most 9, those of a clip of both: set FRAMES to 9 or fewer, or",
+        ),
         (5, {"prefix_frames": 5}, "continuations of 5 frames, 5 of them given"),
         (5, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share"),
     ],
@@ -186,6 +266,9 @@ def test_a_dataset_of_which_a_file_is_absent_or_damaged_is_refused(tmp_path: pat
     folder = write_dataset(tmp_path, "clips", {"train": 4})
     (folder / shard_name("clips", "train", 1, 2)).unlink()
     with pytest.raises(UserError, match=r"found 1 of 2 train files in .*: copy the rest"):
+        read("clips", tmp_path)
+    (folder / shard_name("clips", "train", 0, 2)).unlink()
+    with pytest.raises(UserError, match=r"found no train files in .*, or delete the folder and prepare it again$"):
         read("clips", tmp_path)
     (folder / metadata.STATISTICS_FILE).write_text("{")
     with pytest.raises(UserError, match=r"statistics.json cannot be read"):

@@ -270,14 +270,14 @@ def test_no_data_dir_at_all_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("frames", "options", "message"),
     [
-        (13, {}, "openings of 13 frames, expected 1 to 12"),
+        (13, {}, "windows of 13 frames, expected 1 to 12: clips of moving_shapes have 36 frames"),
         (18, {"prefix_probability": 1.0}, "continuations of 18 frames, 5 of them given, expected .* 1 to 12 new"),
         (30, {"prefix_probability": 1.0, "prefix_frames": 25}, "expected 1 to 24 given"),
         (5, {}, "continuations of 5 frames, 5 of them given"),
         (5, {"prefix_frames": 0}, "continuations of 5 frames, 0 of them given"),
         (2, {"length_step": 2}, "any length up to 2 frames with length_step 2, expected .* more frames than it"),
         (11, {"length_step": 0}, "length_step 0, expected a step of at least 1"),
-        (14, {"length_step": 2}, "openings of 13 frames, expected 1 to 12"),
+        (14, {"length_step": 2}, "windows of 13 frames, expected 1 to 12: clips of moving_shapes have 36 frames"),
         (6, {"length_step": 2}, "continuations of 5 frames, 5 of them given"),
         (11, {"prefix_probability": 1.5}, "prefix_probability 1.5, expected a share from 0 to 1"),
     ],

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from phenaki_jax.data.prepare.archives import TAR_SUFFIX, read_archive
 from phenaki_jax.data.prepare.captions import clean_captions, decode_text
-from phenaki_jax.data.prepare.manifests import MANIFEST_SUFFIXES, read_manifest
+from phenaki_jax.data.prepare.inputs import check_inputs
+from phenaki_jax.data.prepare.manifests import read_manifest
 from phenaki_jax.data.prepare.metadata import SETTINGS_FILE
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.sources import (
@@ -22,10 +23,11 @@ from phenaki_jax.data.prepare.sources import (
     Source,
     captions_alone,
 )
+from phenaki_jax.data.prepare.tables import TABLE_SUFFIXES
 from phenaki_jax.errors import UserError, reason_of
 
 _CAPTION_SUFFIX = ".txt"
-_METADATA_FILES = tuple(f"metadata{suffix}" for suffix in MANIFEST_SUFFIXES)
+_METADATA_FILES = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES)
 
 
 def find_sources(
@@ -48,31 +50,10 @@ def find_sources(
         prefix = f"{path.name}/" if len(inputs) > 1 else ""
         if path.is_dir():
             yield from _in_folder(path, settings, prefix, os.path.realpath(out) if out is not None else "")
-        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+        elif path.suffix.lower() in TABLE_SUFFIXES:
             yield from read_manifest(path, settings, prefix)
         else:
             yield from read_archive(path, settings)
-
-
-def check_inputs(inputs: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuses inputs that are not there or cannot be told apart, before any work is done.
-
-    Raises:
-      UserError: an input is nothing that can be read; two have one name.
-    """
-    for path in map(Path, inputs):
-        known = path.suffix.lower() in (*MANIFEST_SUFFIXES, TAR_SUFFIX)
-        if not path.is_dir() and not (path.is_file() and known):
-            raise UserError(
-                f"found {'a file' if path.exists() else 'nothing'} at {path}, expected a folder of videos or images, a "
-                f"table ({' or '.join(MANIFEST_SUFFIXES)}) or a tar ({TAR_SUFFIX}, not compressed)"
-            )
-    names = [Path(each).name for each in inputs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(
-            f"found two inputs of the name {twice[0]!r}, expected names that differ, as files are told apart by them: "
-            "rename one"
-        )
 
 
 class _Folder(NamedTuple):

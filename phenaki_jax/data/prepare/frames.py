@@ -18,7 +18,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 from phenaki_jax.data.prepare.decoding import open_video
 from phenaki_jax.data.prepare.moments import Moments
 from phenaki_jax.data.prepare.pictures import fit_picture
-from phenaki_jax.data.prepare.sources import IMAGE_SUFFIXES, Place
+from phenaki_jax.data.prepare.sources import EMPTY, IMAGE_SUFFIXES, Place
 from phenaki_jax.data.prepare.squares import Squares
 from phenaki_jax.errors import UserError, reason_of
 
@@ -76,7 +76,7 @@ def open_frames(place: Place, size: int, moments: Moments, *, by_order: bool = F
     with contextlib.ExitStack() as stack:
         with told_damaged():
             if not place.size:
-                raise UserError("is empty (0 bytes)")
+                raise UserError(EMPTY)
             file = stack.enter_context(opened(place, size, moments, by_order))
         yield file
 

@@ -14,14 +14,12 @@ from phenaki_jax.data.prepare.sources import Found, Place, Problem, Source, chec
 from phenaki_jax.data.prepare.tables import CAPTION_COLUMNS, FILE_COLUMNS, Row, quoted, rows_of
 from phenaki_jax.errors import UserError, kind_of, reason_of
 
-MANIFEST_SUFFIXES = (".csv", ".jsonl")
-
 
 def read_manifest(path: Path, settings: PrepareSettings, prefix: str = "", within: str = "") -> Found:
     """The sources of a table, whose files stand relative to it.
 
     Args:
-      path: a .csv with a line of columns, or a .jsonl with an object in each line.
+      path: a .csv or .tsv with a line of columns, or a .jsonl with an object in each line.
       settings: how captions are cleaned, and which columns are ignored.
       prefix: of the keys.
       within: the folder of the table in the one that is prepared, empty or with a slash at its end.

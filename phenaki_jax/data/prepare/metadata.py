@@ -46,7 +46,7 @@ class PreparedDataset:
         Raises:
           UserError: it is damaged.
         """
-        settings, statistics = _read(folder / SETTINGS_FILE), _read(folder / STATISTICS_FILE)
+        settings, statistics = read_json(folder / SETTINGS_FILE), read_json(folder / STATISTICS_FILE)
         try:
             examples = {name: split["examples"] for name, split in statistics["splits"].items()}
             fps = float(settings.get("fps", 0.0))
@@ -68,13 +68,48 @@ def prepared_datasets(data_dir: str | os.PathLike[str]) -> dict[str, Path]:
     return found
 
 
+def told_of_one_dataset(data_dir: str | os.PathLike[str], config: str = "") -> str:
+    """What to say of a folder that was named for that of datasets and is of one; empty where it is of none.
+
+    Args:
+      data_dir: the folder.
+      config: of a dataset of TFDS that may be meant, whose versions are in a folder of this name.
+    """
+    places = {f"*.*.*/{SETTINGS_FILE}": "..", SETTINGS_FILE: "../.."}
+    if config:
+        places[f"{config}/*.*.*/dataset_info.json"] = ".."
+    for pattern, above in places.items():
+        if any(Path(data_dir).glob(pattern)):
+            wanted = os.path.normpath(os.path.join(data_dir, above))
+            return f"; {data_dir} is the folder of one dataset: set DATA_DIR to {wanted}"
+    return ""
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a file of a dataset holds.
+
+    Raises:
+      UserError: it is not there, or no object in JSON.
+    """
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        if not isinstance(found, dict):
+            raise ValueError(f"found {kind_of(found)} in it")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{file} cannot be read ({reason_of(error)}), expected what phenaki prepare wrote: delete {file.parent} "
+            "and prepare the dataset again"
+        ) from error
+    return found
+
+
 def read_statistics(folder: Path) -> dict[str, Any]:
     """The statistics of a dataset.
 
     Raises:
       UserError: they are not there, or damaged.
     """
-    return _read(folder / STATISTICS_FILE)
+    return read_json(folder / STATISTICS_FILE)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -83,7 +118,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     Raises:
       UserError: they are not there, or damaged.
     """
-    return _read(folder / SETTINGS_FILE)
+    return read_json(folder / SETTINGS_FILE)
 
 
 def read_inputs(folder: Path) -> list[str] | None:
@@ -107,16 +142,3 @@ def _inputs_file(folder: Path) -> Path:
 def _version(file: Path) -> tuple[str, list[int]]:
     version = file.parent.name
     return file.parent.parent.name, [int(part) for part in version.split(".") if part.isdigit()]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(file.read_text())
-        if not isinstance(found, dict):
-            raise ValueError(f"found {kind_of(found)} in it")
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{file} cannot be read ({reason_of(error)}), expected what phenaki prepare wrote: delete {file.parent} "
-            "and prepare the dataset again"
-        ) from error
-    return found

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from phenaki_jax.data.prepare import summary
-from phenaki_jax.data.prepare.folders import check_inputs, find_sources
+from phenaki_jax.data.prepare.folders import find_sources
+from phenaki_jax.data.prepare.inputs import check_inputs
 from phenaki_jax.data.prepare.journal import Journal
 from phenaki_jax.data.prepare.listing import Changes, changes_since, write_files
 from phenaki_jax.data.prepare.metadata import (
@@ -24,10 +25,12 @@ from phenaki_jax.data.prepare.metadata import (
     read_statistics,
     write_inputs,
 )
+from phenaki_jax.data.prepare.names import check_name
 from phenaki_jax.data.prepare.records import dataset_features
 from phenaki_jax.data.prepare.report import REPORT_FILE, in_words, write_report
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.sources import SUFFIXES, Found
+from phenaki_jax.data.prepare.wholeness import check_whole
 from phenaki_jax.data.prepare.workers import WorkerSettings
 from phenaki_jax.data.prepare.writing import Writer
 from phenaki_jax.data.tensorflow_stack import tfds
@@ -71,9 +74,10 @@ def prepare(
       how: the work is shared.
 
     Raises:
-      UserError: an input is not there, nothing of it was good, the inputs or the settings are others than those of what
-        is there, or the disk is full.
+      UserError: the name is taken, an input is not there, nothing of it was good, the inputs or the settings are others
+        than those of what is there, what is there is damaged, or the disk is full.
     """
+    check_name(settings)
     check_inputs(inputs)
     folder = Path(out) / settings.name / settings.version
     work = folder.with_name(f"incomplete.{settings.version}")
@@ -133,6 +137,7 @@ def _check_finished(inputs: Sequence[str | os.PathLike[str]], folder: Path, sett
             f"found inputs {', '.join(found)}, expected {', '.join(before)}, of which {folder} was made: choose "
             "another --name or --version, or delete it"
         )
+    check_whole(folder)
 
 
 def _check_settings(folder: Path, before: str, settings: PrepareSettings) -> None:

@@ -13,6 +13,8 @@ from phenaki_jax.errors import UserError
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
+# Why a file of no bytes is set aside.
+EMPTY = "is empty (0 bytes)"
 
 
 class Place(NamedTuple):

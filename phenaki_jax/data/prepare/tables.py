@@ -1,4 +1,4 @@
-"""The rows of tables in csv or jsonl, so that one bad row is one bad row."""
+"""The rows of tables in csv, tsv or jsonl, so that one bad row is one bad row."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from phenaki_jax.data.prepare.captions import decode_text
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.errors import UserError, counted, kind_of, reason_of
 
+_CSV_SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = (*_CSV_SUFFIXES, ".jsonl")
 FILE_COLUMNS = ("file", "video", "image")
 CAPTION_COLUMNS = ("caption", "captions")
 COLUMNS = (*FILE_COLUMNS, *CAPTION_COLUMNS, "start", "end", "split")
@@ -43,15 +45,22 @@ def rows_of(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
       UserError: it is no table, or has a column, of a csv or of the first row, that is not known; a csv without one of
         files.
     """
-    yield from (_csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows)(path, settings)
+    yield from (_csv_rows if path.suffix.lower() in _CSV_SUFFIXES else _jsonl_rows)(path, settings)
 
 
-def _check_columns(path: Path, found: list[str], settings: PrepareSettings) -> None:
-    """Refuses a table whose first line is no names of columns, or that has unknown ones, no files, or a column twice.
+def _column(name: str, settings: PrepareSettings) -> str:
+    """What a column is known by, which may be written in capitals; one that is ignored by its own name alone."""
+    known = name.lower() in COLUMNS and name not in settings.ignored_columns
+    return name.lower() if known else name
+
+
+def _known_columns(path: Path, written: list[str], settings: PrepareSettings) -> list[str]:
+    """What the columns of a table are known by.
 
     Raises:
-      UserError: names them.
+      UserError: its first line is no names of columns, or there are unknown ones, none of files, or one twice.
     """
+    found = [_column(name, settings) for name in written]
     if not set(found) & {*COLUMNS, *settings.ignored_columns}:
         raise UserError(
             f"{path}: found {_named(found)} in the first line, expected the names of columns, of {', '.join(COLUMNS)}: "
@@ -59,14 +68,16 @@ def _check_columns(path: Path, found: list[str], settings: PrepareSettings) -> N
         )
     _check_known(path, found, settings)
     if twice := [name for name in COLUMNS if found.count(name) > 1 and name not in settings.ignored_columns]:
+        alike = [name for name in written if _column(name, settings) == twice[0]]
         raise UserError(
-            f"{path}: found column {twice[0]!r} {found.count(twice[0])} times, expected it once: rename one"
+            f"{path}: found column {twice[0]!r} {len(alike)} times, expected it once ({_named(alike)}): rename one"
         )
     if not set(found) & set(FILE_COLUMNS):
         raise UserError(
             f"{path}: found {'column' if len(found) == 1 else 'columns'} {_named(found)}, expected one of "
             f"{', '.join(FILE_COLUMNS)}, which names the files"
         )
+    return found
 
 
 def _check_known(path: Path, found: list[str], settings: PrepareSettings) -> None:
@@ -112,7 +123,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _csv_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
     columns: list[str] = []
-    for line, data in (records := _CsvRecords(_lines(path))):
+    for line, data in (records := _CsvRecords(_lines(path), "\t,;" if path.suffix.lower() == ".tsv" else ",\t;")):
         try:
             text, note = decode_text(data)
             values = _csv_values(text, records.delimiter)
@@ -120,8 +131,7 @@ def _csv_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
             yield Numbered(line, None, (), f"cannot be read ({error})")
             continue
         if not columns:
-            columns = [value.strip() for value in values]
-            _check_columns(path, columns, settings)
+            columns = _known_columns(path, [value.strip() for value in values], settings)
             records.columns = len(columns)
         elif len(values) != len(columns):
             yield Numbered(
@@ -157,14 +167,15 @@ class _CsvRecords:
 
     Args:
       lines: of the file, numbered.
+      marks: that may stand between values, of which the first that the columns have does.
     """
 
-    def __init__(self, lines: Iterator[tuple[int, bytes]]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterator[tuple[int, bytes]], marks: str) -> None:
+        self._lines, self._marks = lines, marks
         self._waiting: deque[tuple[int, bytes]] = deque()
         # How many there are, once it is known.
         self.columns = 0
-        self.delimiter = ","
+        self.delimiter = marks[0]
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while (first := self._next()) is not None:
@@ -172,7 +183,7 @@ class _CsvRecords:
             if not data.strip():
                 continue
             if not self.columns:
-                self.delimiter = _delimiter(data)
+                self.delimiter = _delimiter(data, self._marks)
             yield line, self._gathered(data) if data.count(b'"') % 2 else data
 
     def _next(self) -> tuple[int, bytes] | None:
@@ -197,9 +208,9 @@ class _CsvRecords:
         return found == self.columns or not self.columns
 
 
-def _delimiter(columns: bytes) -> str:
+def _delimiter(columns: bytes, marks: str) -> str:
     """What spreadsheets write between values: a comma, or in some countries and formats a semicolon or a tab."""
-    return next((mark for mark in (",", "\t", ";") if mark.encode() in columns), ",")
+    return next((mark for mark in marks if mark.encode() in columns), marks[0])
 
 
 def _jsonl_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
@@ -212,6 +223,7 @@ def _jsonl_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
             row = json.loads(text)
             if not isinstance(row, dict):
                 raise UserError(f'found {kind_of(row)}, expected an object such as {{"file": ..., "caption": ...}}')
+            row = _with_known_columns(row, settings)
             if checked:
                 _check_known(path, list(row), settings)
         except (UserError, ValueError, RecursionError) as error:
@@ -221,3 +233,13 @@ def _jsonl_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
             _check_known(path, list(row), settings)
             checked = True
         yield Numbered(line, row, (note,) if note else (), "")
+
+
+def _with_known_columns(row: Row, settings: PrepareSettings) -> Row:
+    known: dict[str, Any] = {}
+    for name, value in row.items():
+        column = _column(name, settings)
+        if column in known:
+            raise UserError(f"found column {column!r} 2 times, once as {quoted(name)}, expected it once")
+        known[column] = value
+    return known

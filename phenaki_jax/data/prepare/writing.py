@@ -15,7 +15,7 @@ from phenaki_jax.data.prepare.metadata import IMAGES, SPLITS
 from phenaki_jax.data.prepare.records import encode_example
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.shards import Shards
-from phenaki_jax.data.prepare.sources import Source
+from phenaki_jax.data.prepare.sources import EMPTY, Source
 from phenaki_jax.data.prepare.workers import Outcome, Workers, WorkerSettings
 from phenaki_jax.errors import counted
 
@@ -76,7 +76,7 @@ class Writer:
         for each in self._journal.sources(todo=True):
             if not each.source.captions and self._settings.on_missing_caption == "skip":
                 with self._journal.together():
-                    self._journal.write_result(each.number, {"reason": "has no caption"})
+                    self._journal.write_result(each.number, {"reason": _why_without_caption(each.source)})
                 progress.update()
                 continue
             listed[each.number] = each
@@ -135,6 +135,14 @@ class Writer:
                     fps=self._settings.fps,
                     original_size=(clips.height, clips.width),
                 )
+
+
+def _why_without_caption(source: Source) -> str:
+    """Why a source without caption is set aside: what is wrong with the file comes first, as far as its size tells."""
+    with contextlib.suppress(OSError):
+        if not source.place.size:
+            return EMPTY
+    return "has no caption"
 
 
 def _copied(source: Source, first: First) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from phenaki_jax.data.prepare.metadata import PreparedDataset, prepared_datasets
+from phenaki_jax.data.prepare.metadata import PreparedDataset, prepared_datasets, told_of_one_dataset
 from phenaki_jax.data.prepared import prepared_provider
 from phenaki_jax.data.published.catalog import CATALOG, IMAGE_TEXT, MIXTURES, VIDEO_TEXT, PublishedDataset, published
 from phenaki_jax.data.published.tasks import prefix_of, tfds_task
@@ -93,8 +93,9 @@ def _task(
     if data_dir is None or ending:
         return None
     raise NotPreparedError(
-        f"found no dataset {own} in {data_dir}, expected it for {name}: set data_dir to where it is, or make it of "
-        f"the files, their captions and their splits with: {dataset.command(str(data_dir), own)}"
+        f"found no dataset {own} in {data_dir}, expected it for {name}{told_of_one_dataset(data_dir)}: set data_dir to "
+        "where it is, or make it of the files, their captions and their splits with: "
+        f"{dataset.command(str(data_dir), own)}"
     )
 
 

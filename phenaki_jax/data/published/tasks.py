@@ -59,7 +59,7 @@ def _windows(
     if layout.length and offsets[-1] >= layout.length:
         raise UserError(
             f"found windows of {frames} frames, expected at most {layout.length}, those of a video of {dataset.name}: "
-            "ask for fewer"
+            "set fewer FRAMES"
         )
     probability, given = (0.0, 0) if dataset.images else fitting_prefix(frames, *prefix_of(dataset))
     return _window(

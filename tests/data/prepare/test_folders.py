@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from phenaki_jax.data.prepare.folders import check_inputs, find_sources
+from phenaki_jax.data.prepare.folders import find_sources
+from phenaki_jax.data.prepare.inputs import check_inputs
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.prepare.sources import PassedOver, Problem, Source
 from phenaki_jax.errors import UserError
@@ -253,8 +254,33 @@ def test_several_inputs_are_told_apart_by_their_names(tmp_path: pathlib.Path) ->
         check_inputs([first, second / ".." / "one"])
 
 
-def test_what_is_nothing_of_these_is_refused(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "a.tar.gz").touch()
-    for path, found in ((tmp_path / "gone", "nothing"), (tmp_path / "a.tar.gz", "a file")):
-        with pytest.raises(UserError, match=f"found {found} at .*, expected a folder of videos or images, a table"):
-            found_in(path)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "a.tar.gz",
+            "found a compressed file at {}, expected a plain .tar: unpack it with gunzip, or name a folder of",
+        ),
+        ("a.TGZ", "found a compressed file at {}, expected a plain .tar: unpack it with gunzip, or name a folder of"),
+        ("a.tar.xz", "unpack it with unxz"),
+        ("a.zip", "found a file .zip at {}, expected a folder: unpack it, and name the folder of what is in it"),
+        ("a.xlsx", "found a spreadsheet at {}, expected a table as text: save it as .csv"),
+        (
+            "a.json",
+            "found a file .json at {}, expected .jsonl: write an object for each file, each in a line of its own",
+        ),
+        ("a.mp4", "found one video or image at {}, expected a folder of them: name {folder}"),
+        ("a.pdf", "found a file at {}, expected a folder of videos or images, a table (.csv, .tsv, .jsonl) or a tar"),
+    ],
+)
+def test_what_is_nothing_of_these_is_refused_with_what_to_do(tmp_path: pathlib.Path, name: str, told: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError) as error:
+        check_inputs([tmp_path / name])
+    assert told.format(tmp_path / name, folder=tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.tar.gz", "gone.xlsx"])
+def test_what_is_not_there_is_refused(tmp_path: pathlib.Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"found nothing at .*, expected a folder of videos or images, a table"):
+        found_in(tmp_path / name)

@@ -108,9 +108,34 @@ def test_what_spreadsheets_write_between_values_is_read(folder: pathlib.Path, ma
     assert in_short(found) == [("a.mp4", (f"a dog{' ' if mark.isspace() else mark} running, fast".replace("  ", " "),))]
 
 
+def test_a_tsv_has_tabs_whatever_else_its_first_line_has(folder: pathlib.Path) -> None:
+    text = 'file\tcaption\tone, two\na.mp4\ta dog, running\t1\nb.webm\t"a\tcat"\t2\n'
+    found = read(folder / "table.tsv", text, ignored_columns=("one, two",))
+    assert in_short(found) == [("a.mp4", ("a dog, running",)), ("b.webm", ("a cat",))]
+    (folder / "a,b.mp4").touch()
+    assert in_short(read(folder / "table.TSV", "file\na,b.mp4\n")) == [("a,b.mp4", ())]
+
+
+def test_columns_may_be_in_capitals(folder: pathlib.Path) -> None:
+    found = read(folder / "table.csv", "File,CAPTION,Split\na.mp4,a dog,test\n")
+    assert [(each.key, each.captions, each.split) for each in found] == [("a.mp4", ("a dog",), "test")]
+    found = read(folder / "table.jsonl", '{"Video": "a.mp4", "Caption": "a dog"}\n{"video": "b.webm", "START": 2}')
+    assert [(each.key, each.captions, each.start) for each in found] == [("a.mp4", ("a dog",), 0), ("b.webm", (), 2)]
+    with pytest.raises(UserError, match=r"found unknown column 'Titel', .* --ignore_columns Titel$"):
+        read(folder / "table.csv", "File,Titel\na.mp4,x\n")
+    # One that is ignored is none of these, however it is written.
+    found = read(folder / "table.csv", "file,Caption,caption\na.mp4,a dog,a hound\n", ignored_columns=("Caption",))
+    assert in_short(found) == [("a.mp4", ("a hound",))]
+
+
 def test_a_column_that_is_there_twice_is_refused(folder: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"found column 'caption' 2 times, expected it once"):
-        read(folder / "table.csv", "file,caption,caption\na.mp4,a dog,a hound\n")
+    for twice in ("caption", "Caption"):
+        told = rf"found column 'caption' 2 times, expected it once \('{twice}', 'caption'\): rename one"
+        with pytest.raises(UserError, match=told):
+            read(folder / "table.csv", f"file,{twice},caption\na.mp4,a dog,a hound\n")
+    bad, good = read(folder / "table.jsonl", '{"file": "a.mp4", "File": "b.webm"}\n{"file": "a.mp4"}')
+    assert bad.reason == "cannot be read (found column 'file' 2 times, once as 'File', expected it once)"
+    assert good.key == "a.mp4"
 
 
 def test_a_row_tells_its_split(folder: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ from phenaki_jax.data.prepare.sources import Source
 from phenaki_jax.data.tensorflow_stack import tfds
 from phenaki_jax.errors import UserError
 from tests.data.prepare.conftest import BAD, GOOD, SETTINGS, TWO_WORKERS, make_folder
-from tests.data.prepare.files import make_image, make_video
+from tests.data.prepare.files import cut_off, make_image, make_video
 
 ONE_WORKER = TWO_WORKERS._replace(workers=1)
 
@@ -187,6 +187,47 @@ def test_a_finished_dataset_whose_settings_are_damaged_is_told(folder: pathlib.P
             prepare([folder], tmp_path, SETTINGS, TWO_WORKERS)
 
 
+def rewrite_info(folder: pathlib.Path, text: str) -> None:
+    (folder / "dataset_info.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: [file.unlink() for file in folder.glob("*-train_images.*")], "found 0 of 2 train_images files"),
+        (
+            lambda folder: (folder / "my_videos-train_images.tfrecord-00001-of-00002").unlink(),
+            "found 1 of 2 train_images files, expected also my_videos-train_images.tfrecord-00001-of-00002",
+        ),
+        (
+            lambda folder: cut_off(folder / "my_videos-test_images.tfrecord-00000-of-00001", 0.5),
+            r"found test_images files of \d+ bytes together, expected \d+",
+        ),
+        (lambda folder: rewrite_info(folder, ""), "dataset_info.json cannot be read"),
+        (lambda folder: rewrite_info(folder, '{"splits": [{"na'), "dataset_info.json cannot be read"),
+        (lambda folder: rewrite_info(folder, "{}"), "found dataset_info.json without the files of its splits"),
+        (lambda folder: rewrite_info(folder, '{"splits": []}'), "found dataset_info.json without the files of its"),
+        (lambda folder: (folder / "features.json").unlink(), "features.json cannot be read"),
+        (lambda folder: (folder / "statistics.json").write_text("{"), "statistics.json cannot be read"),
+    ],
+)
+def test_a_finished_dataset_that_was_damaged_is_refused_with_the_way_to_make_it_again(
+    tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], object], told: str
+) -> None:
+    images, data = make_images(tmp_path / "images", 3), tmp_path / "data"
+    folder = prepare([images], data, SETTINGS, ONE_WORKER).folder
+    whole = content(folder)
+    damage(folder)
+    damaged = content(folder)
+    with pytest.raises(UserError, match=rf"{told}.*: delete (that folder|{folder})") as error:
+        prepare([images], data, SETTINGS, ONE_WORKER)
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert content(folder) == damaged
+    shutil.rmtree(folder)
+    assert content(prepare([images], data, SETTINGS, ONE_WORKER).folder) == whole
+
+
 def make_images(folder: pathlib.Path, count: int) -> pathlib.Path:
     folder.mkdir()
     for index in range(count):
@@ -243,6 +284,16 @@ def test_splits_that_are_told_hold_and_all_that_is_done_is_counted(
     found = {each["source"].decode(): split for split, examples in read(done.folder).items() for each in examples}
     assert found == {f"images/{name}": f"{split}_images" for name, split in splits.items()}
     assert [(bar.n, bar.total) for bar in bars] == [(7, None), (7, 7)]
+
+
+def test_of_an_empty_file_without_caption_it_is_told_that_it_is_empty(tmp_path: pathlib.Path) -> None:
+    images = make_images(tmp_path / "images", 2)
+    (images / "empty.mp4").touch()
+    (images / "empty.txt").write_text("\n")
+    make_image(images / "silent.png", seed=5)
+    found = report(prepare([images], tmp_path / "data", SETTINGS, ONE_WORKER).folder)
+    assert found["empty.mp4"] == "is empty (0 bytes)"
+    assert found["silent.png"] == "has no caption"
 
 
 def test_where_all_is_told_to_be_for_tests_it_stays_so(tmp_path: pathlib.Path) -> None:
