@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     """Draws and writes; returns 0."""
     from phenaki_jax.files import check_output
     from phenaki_jax.inference import Phenaki
-    from phenaki_jax.inference.story import plan_windows, read_story, tell_stories
+    from phenaki_jax.inference.story import plan_windows, tell_stories
+    from phenaki_jax.inference.story_file import read_story
     from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps
     from phenaki_jax.inference.video_reader import read_video
 
@@ -92,23 +92,23 @@ def run(args: argparse.Namespace) -> int:
     previews = [check_output(path, (".png",)) for path in _paths(Path(args.preview), count)] if args.preview else []
     if same := set(paths) & set(previews):
         raise UserError(f"found {same.pop()} as --out and as --preview, expected two files; change one of the names")
-    if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
-        raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
     if args.fps is not None:
         check_fps(args.fps)
     if args.story and (args.frames is not None or args.seconds is not None):
         raise UserError(
             "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"
         )
-    story = read_story(args.story) if args.story else None
+    stories = _stories(args, read_story(args.story) if args.story else None)
     source = args.image or args.video
     given, given_fps = read_video(source) if source else (None, None)
     if args.image and given is not None and len(given) != 1:
         raise UserError(f"{args.image}: found {len(given)} frames, expected a picture; use --video")
 
     model = Phenaki.load(args.model, truncate_prompts=args.truncate_prompts)
-    fps = args.fps if args.fps is not None else model.metadata.fps
-    stories = _stories(args, story, fps)
+    if args.fps is not None:
+        # So that seconds, also those of a story, are seconds of the file.
+        model.metadata = dataclasses.replace(model.metadata, fps=args.fps)
+    fps = model.metadata.fps
     start = _start(model, None if given is None else _at_rate(given, given_fps, fps), len(stories))
     told = tell_stories(model, stories, start)
     plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
@@ -170,7 +170,7 @@ def _makings(args: argparse.Namespace, model: Phenaki, stories: list[Story]) -> 
     ]
 
 
-def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[Story]:
+def _stories(args: argparse.Namespace, story: Story | None) -> list[Story]:
     from phenaki_jax.inference import Scene, Story
     from phenaki_jax.inference.story import asked_sampling
 
@@ -179,8 +179,7 @@ def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[
     if story is not None:
         seed = story.seed if args.seed is None else args.seed
         return [dataclasses.replace(story, seed=seed, **negative, **settings)]
-    frames = args.frames if args.seconds is None else round(args.seconds * fps)
-    scenes = [Scene(prompt, frames=frames) for prompt in args.prompt]
+    scenes = [Scene(prompt, frames=args.frames, seconds=args.seconds) for prompt in args.prompt]
     return [
         Story((scene,), seed=(args.seed or 0) + index, **negative, **settings) for index, scene in enumerate(scenes)
     ]

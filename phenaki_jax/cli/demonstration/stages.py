@@ -22,7 +22,7 @@ from phenaki_jax.data.moving_shapes.examples import fingerprint
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import make_folder, write_text
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.inference.story import read_story
+from phenaki_jax.inference.story_file import read_story
 from phenaki_jax.inference.video_files import film_strips, write_video
 from phenaki_jax.training import train
 
