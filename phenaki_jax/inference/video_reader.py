@@ -58,7 +58,8 @@ def open_video(path: str | Path) -> Iterator[OpenVideo]:
     suffix = path.suffix.lower()
     if suffix not in _OPENERS:
         raise UserError(
-            f"{path}: found suffix {suffix!r}, expected one of {', '.join(_OPENERS)}; convert the file to one of these"
+            f"{path}: found suffix {suffix!r}, expected one of {', '.join(INPUT_SUFFIXES)}; convert the file to one of "
+            "these"
         )
     with contextlib.ExitStack() as opened:
         with _told_damaged(path):
@@ -223,3 +224,6 @@ _OPENERS = {
     **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".m4v", ".avi"), _open_with_ffmpeg),
     **dict.fromkeys((".gif", ".png", ".jpg", ".jpeg", ".webp"), _open_with_pillow),
 }
+
+INPUT_SUFFIXES = tuple(_OPENERS)
+"""Of the files that can be read."""
