@@ -48,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--image", metavar="FILE", help="a picture that the video begins with")
     start.add_argument("--video", metavar="FILE", help="a video that goes on, at the rate of frames that is written")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help=".mp4, .gif or .png; with several prompts FILE-1, FILE-2 ..."
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=".mp4, .gif or .png, small frames enlarged to 256 pixels; with several prompts FILE-1, FILE-2 ...",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of all randomness; prompt N+1 has the next seed (0)")
     length = parser.add_mutually_exclusive_group()
