@@ -189,7 +189,10 @@ class Phenaki:
 
     def _tokens(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(self.config, CViViTConfig):
-            raise UserError("found a tokenizer alone, expected a model with a transformer: export one trained on text")
+            raise UserError(
+                "found a tokenizer alone, which draws nothing but reconstructs, expected a model with a transformer: "
+                "export one trained on text"
+            )
         if self.config.text is None:
             raise UserError(
                 "found prompts and a model without text, expected one trained on text; this one draws what follows "
