@@ -53,10 +53,8 @@ class Scene:
         for name, length in given.items():
             if not (length > 0 if name == "seconds" else length >= 1) or length > LONGEST_SCENE:
                 least = "above 0" if name == "seconds" else "1"
-                raise UserError(
-                    f"found {name} {length}, expected {least} to {LONGEST_SCENE}; a longer video is told by several "
-                    "scenes"
-                )
+                advice = "; a longer video is told by several scenes" if length > LONGEST_SCENE else ""
+                raise UserError(f"found {name} {length}, expected {least} to {LONGEST_SCENE}{advice}")
         if not 0 <= self.blend <= LONGEST_SCENE:
             raise UserError(f"found blend {self.blend}, expected 0 windows or more, such as 2")
 

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from phenaki_jax.errors import UserError, counted, reason_of
 
@@ -96,6 +96,8 @@ def _told_damaged(path: Path) -> Iterator[None]:
         raise
     except (*_TOLD, *_UNTOLD) as error:
         reason = "it is damaged or cut off" if isinstance(error, _UNTOLD) else reason_of(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it holds something else"
         raise UserError(
             f"{path} cannot be read ({reason}): expected a whole {path.suffix.lower()} file with a picture in it; copy "
             "or make it again"

@@ -258,12 +258,14 @@ def test_an_animation_cut_off_within_a_picture_or_its_header_is_refused(tmp_path
         ("none.txt", "found no file, expected the file of a video"),
         ("folder.mp4", "found a folder, expected the file of a video"),
         ("clip.txt", "found suffix '.txt'"),
+        ("text.png", r"cannot be read \(it holds something else\): expected a whole .png file with a picture in it"),
         ("empty.mp4", "cannot be read .the file is empty.: expected a whole .mp4 file"),
     ],
 )
 def test_files_that_are_no_videos_are_refused(tmp_path: pathlib.Path, name: str, message: str) -> None:
     (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "clip.txt").write_text("a text")
+    for each in ("clip.txt", "text.png"):
+        (tmp_path / each).write_text("a text")
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(UserError, match=message):
         read_video(tmp_path / name)
