@@ -208,3 +208,13 @@ def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
         raise UserError(f"{path}: found a folder, expected the name of a file to write; choose another name")
     _check_writable(path, path.parent)
     return path
+
+
+def check_kept(source: str | Path, path: Path) -> None:
+    """Refuses a file to write that is the one to read, which would be lost.
+
+    Raises:
+      UserError: says which.
+    """
+    if Path(source).is_file() and path.is_file() and path.samefile(source):
+        raise UserError(f"{path}: found the file that is read, expected another to write; change the name")

@@ -6,6 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
+from phenaki_jax.errors import UserError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -24,10 +26,29 @@ def run(args: argparse.Namespace) -> int:
     """Runs the demo; returns 0."""
     began = time.perf_counter()
     from phenaki_jax.cli.demonstration.settings import FULL, QUICK
-    from phenaki_jax.cli.demonstration.stages import run_stages
     from phenaki_jax.files import locked
 
     settings, usual = (QUICK, "quick_demo") if args.quick else (FULL, "demo")
-    out = Path(args.out or usual)
+    out = Path(usual if args.out is None else args.out)
+    _check_out(out)
+    from phenaki_jax.cli.demonstration.stages import run_stages
+
     with locked(out, f"another demo is writing to {out}: wait for it, or name another folder with --out"):
         return run_stages(out, settings, began)
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a folder of other files; that of a demo has its settings from the first moment on."""
+    from phenaki_jax.cli.demonstration.settings import SETTINGS_FILE
+    from phenaki_jax.files import LOCK, check_folder
+
+    check_folder(out)
+    if not out.is_dir() or (out / SETTINGS_FILE).is_file():
+        return
+    unfinished = f".{Path(SETTINGS_FILE).stem}."
+    names = sorted(path.name for path in out.iterdir() if path.name != LOCK and not path.name.startswith(unfinished))
+    if names:
+        raise UserError(
+            f"{out}: found {names[0]!r} and no {SETTINGS_FILE} in it, expected a new or empty folder or that of an "
+            "earlier demo; choose another --out"
+        )

@@ -6,12 +6,12 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--image", metavar="FILE", help="a picture that the video begins with")
     start.add_argument("--video", metavar="FILE", help="a video that goes on, at the rate of frames that is written")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help=".mp4, .gif or .png; with several prompts FILE-1, FILE-2 ..."
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=".mp4, .gif or .png, small frames enlarged to 256 pixels; with several prompts FILE-1, FILE-2 ...",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of all randomness; prompt N+1 has the next seed (0)")
     length = parser.add_mutually_exclusive_group()
@@ -81,34 +84,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draws and writes; returns 0."""
-    from phenaki_jax.files import check_output
     from phenaki_jax.inference import Phenaki
-    from phenaki_jax.inference.story import plan_windows, read_story, tell_stories
-    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps
-    from phenaki_jax.inference.video_reader import read_video
+    from phenaki_jax.inference.story import plan_windows, tell_stories
+    from phenaki_jax.inference.video_files import VideoWriter
 
-    count = len(args.prompt or [args.story])
-    paths = [check_output(path, OUTPUT_SUFFIXES) for path in _paths(Path(args.out), count)]
-    previews = [check_output(path, (".png",)) for path in _paths(Path(args.preview), count)] if args.preview else []
-    if same := set(paths) & set(previews):
-        raise UserError(f"found {same.pop()} as --out and as --preview, expected two files; change one of the names")
-    if args.seconds is not None and not (math.isfinite(args.seconds) and args.seconds > 0):
-        raise UserError(f"found --seconds {args.seconds:g}, expected a duration above 0, such as --seconds 3")
-    if args.fps is not None:
-        check_fps(args.fps)
-    if args.story and (args.frames is not None or args.seconds is not None):
-        raise UserError(
-            "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"
-        )
-    story = read_story(args.story) if args.story else None
-    source = args.image or args.video
-    given, given_fps = read_video(source) if source else (None, None)
-    if args.image and given is not None and len(given) != 1:
-        raise UserError(f"{args.image}: found {len(given)} frames, expected a picture; use --video")
-
+    paths, previews = _outputs(args)
+    stories = _stories(args)
+    given, given_fps = _given(args, [*paths, *previews])
     model = Phenaki.load(args.model, truncate_prompts=args.truncate_prompts)
-    fps = args.fps if args.fps is not None else model.metadata.fps
-    stories = _stories(args, story, fps)
+    if args.fps is not None:
+        # So that seconds, also those of a story, are seconds of the file.
+        model.metadata = dataclasses.replace(model.metadata, fps=args.fps)
+    fps = model.metadata.fps
     start = _start(model, None if given is None else _at_rate(given, given_fps, fps), len(stories))
     told = tell_stories(model, stories, start)
     plan = plan_windows(stories[0], model.tokenizer, model.metadata, 0 if start is None else start.shape[1])
@@ -139,8 +126,42 @@ def _write(told: Any, writers: list[VideoWriter], strips: list[VideoWriter], pre
             strip.append(video[seen])
 
 
-def _paths(out: Path, count: int) -> list[Path]:
-    return [out] if count == 1 else [out.with_name(f"{out.stem}-{index + 1}{out.suffix}") for index in range(count)]
+def _outputs(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Which videos and previews are written."""
+    from phenaki_jax.files import check_output
+    from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, check_fps
+
+    count = len(args.prompt or [args.story])
+    paths = [check_output(path, OUTPUT_SUFFIXES) for path in _numbered(args.out, count)]
+    previews = []
+    if args.preview is not None:
+        previews = [check_output(path, (".png",)) for path in _numbered(args.preview, count)]
+    if same := set(paths) & set(previews):
+        raise UserError(f"found {same.pop()} as --out and as --preview, expected two files; change one of the names")
+    if args.fps is not None:
+        check_fps(args.fps)
+    return paths, previews
+
+
+def _numbered(out: str, count: int) -> list[str]:
+    stem, suffix = os.path.splitext(out)
+    return [out] if count == 1 else [f"{stem}-{index + 1}{suffix}" for index in range(count)]
+
+
+def _given(args: argparse.Namespace, outputs: list[Path]) -> tuple[np.ndarray | None, float | None]:
+    """Frames that the videos begin with, and their rate."""
+    from phenaki_jax.files import check_kept
+    from phenaki_jax.inference.video_reader import read_video
+
+    source = args.video if args.image is None else args.image
+    if source is None:
+        return None, None
+    for path in outputs:
+        check_kept(source, path)
+    frames, fps = read_video(source)
+    if args.image is not None and len(frames) != 1:
+        raise UserError(f"{args.image}: found {len(frames)} frames, expected a picture; use --video")
+    return frames, fps
 
 
 def preview_frames(total: int) -> list[int]:
@@ -170,17 +191,22 @@ def _makings(args: argparse.Namespace, model: Phenaki, stories: list[Story]) -> 
     ]
 
 
-def _stories(args: argparse.Namespace, story: Story | None, fps: float) -> list[Story]:
+def _stories(args: argparse.Namespace) -> list[Story]:
     from phenaki_jax.inference import Scene, Story
     from phenaki_jax.inference.story import asked_sampling
+    from phenaki_jax.inference.story_file import read_story
 
     settings = asked_sampling(args)
     negative = {"negative_prompt": args.negative_prompt} if args.negative_prompt else {}
-    if story is not None:
+    if args.story is not None:
+        if args.frames is not None or args.seconds is not None:
+            raise UserError(
+                "found --frames or --seconds with --story, expected lengths in the story: give each scene frames"
+            )
+        story = read_story(args.story)
         seed = story.seed if args.seed is None else args.seed
         return [dataclasses.replace(story, seed=seed, **negative, **settings)]
-    frames = args.frames if args.seconds is None else round(args.seconds * fps)
-    scenes = [Scene(prompt, frames=frames) for prompt in args.prompt]
+    scenes = [Scene(prompt, frames=args.frames, seconds=args.seconds) for prompt in args.prompt]
     return [
         Story((scene,), seed=(args.seed or 0) + index, **negative, **settings) for index, scene in enumerate(scenes)
     ]
@@ -232,7 +258,7 @@ def _report(
     fps: float,
 ) -> None:
     if not args.json:
-        print("\n".join(f"{path}: {frames} frames at {fps:g} per second" for path in paths))
+        print("\n".join(f"{path}: {counted(frames, 'frame')} at {fps:g} per second" for path in paths))
         return
     written = [
         {"file": str(path), "prompts": [scene.prompt for scene in story.scenes], "seed": story.seed}

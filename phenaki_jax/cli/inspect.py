@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from phenaki_jax.cli.inspectable import TENSORS, find_meant, kind_of_folder
 from phenaki_jax.cli.phenaki_pytorch import SUFFIXES, describe_state_dict
 from phenaki_jax.errors import UserError, reason_of
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path",
         metavar="PATH",
         help="an exported model, a training's workdir or checkpoint, precomputed data, a TFDS dataset's folder, a "
-        "video, or a state dict of phenaki-pytorch",
+        "video, tensors (.safetensors), or a state dict of phenaki-pytorch",
     )
     parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
     parser.add_argument(
@@ -41,38 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspects; returns 0."""
-    folder = Path(args.path)
-    is_dataset = (folder / "dataset_info.json").is_file()
+    asked = Path(args.path)
     if args.out is not None:
         from phenaki_jax.files import check_output
 
         check_output(args.out, (".png",))
-        if not is_dataset:
-            raise UserError(f"found --out and {folder}, which is no dataset: pictures are made of datasets alone")
-    if not folder.exists():
-        raise UserError(f"found nothing at {folder}, expected a folder or a file; see phenaki inspect --help")
-    if is_dataset:
-        found = _dataset(folder)
-    elif folder.is_file() and folder.suffix in SUFFIXES:
-        found = describe_state_dict(folder)
-    elif folder.is_file():
-        found = _video(folder)
-    elif (folder / "model.json").is_file():
-        found = _exported(folder)
-    elif (folder / "precomputed.json").is_file():
-        found = _precomputed(folder)
-    elif (folder / "checkpoints").is_dir():
-        found = _checkpoint(folder, None)
-    elif (folder / "state").is_dir() and folder.name.isdigit():
-        found = _checkpoint(folder.absolute().parents[1], int(folder.name))
-    else:
-        raise UserError(
-            f"{folder}: found none of model.json, checkpoints, precomputed.json and dataset_info.json, expected the "
-            "folder of an exported model, a training, one of its checkpoints, precomputed data, or a version of a TFDS "
-            "dataset; or a video's file"
-        )
+    place = find_meant(asked)
+    kind = kind_of_folder(place)
+    if args.out is not None and kind != "dataset":
+        raise UserError(f"found --out and {asked}, which is no dataset: pictures are made of datasets alone")
+    described = {} if place == asked else {"inspected": str(place)}
+    found = described | (_FOLDERS[kind](place) if kind else _file(place))
     if args.out is not None:
-        _write_grid(folder, Path(args.out))
+        _write_grid(place, Path(args.out))
         found["picture"] = args.out
     print(json.dumps(found) if args.json else "\n".join(_lines(found)))
     return 0
@@ -101,6 +84,27 @@ def _exported(folder: Path) -> dict[str, Any]:
     }
 
 
+def _file(file: Path) -> dict[str, Any]:
+    suffix = file.suffix.lower()
+    if suffix == TENSORS:
+        return _tensors(file)
+    return describe_state_dict(file) if suffix in SUFFIXES else _video(file)
+
+
+def _tensors(file: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+            shapes = {name: each.get_shape() for name, each in slices.items()}
+            types = sorted({each.get_dtype() for each in slices.values()})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} cannot be read ({reason_of(error)}), expected safetensors; copy it again") from error
+    count = sum(map(math.prod, shapes.values()))
+    return {"kind": "tensors", "tensors": len(shapes), "types": types, "parameters": count, "shapes": shapes}
+
+
 def _video(file: Path) -> dict[str, Any]:
     from phenaki_jax.inference.video_metadata import read_making
     from phenaki_jax.inference.video_reader import open_video
@@ -123,7 +127,11 @@ def _precomputed(folder: Path) -> dict[str, Any]:
     return {"kind": "precomputed data", **held, **dataclasses.asdict(Precomputed.read(folder))}
 
 
-def _checkpoint(workdir: Path, step: int | None) -> dict[str, Any]:
+def _checkpoint(folder: Path) -> dict[str, Any]:
+    return _training(folder.absolute().parents[1], int(folder.name))
+
+
+def _training(workdir: Path, step: int | None = None) -> dict[str, Any]:
     from phenaki_jax.inference.model_file import config_from_plain, tokenizer_config
     from phenaki_jax.training import checkpoints
 
@@ -153,10 +161,16 @@ def _parameters(params: Any) -> dict[str, Any]:
 
 def _dataset(folder: Path) -> dict[str, Any]:
     try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())
-    except ValueError as error:
-        raise UserError(f"{folder}: found a dataset_info.json or features.json that is no JSON ({error})") from error
+        info, features = (json.loads((folder / f"{name}.json").read_text()) for name in ("dataset_info", "features"))
+        return _described_dataset(info, features)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise UserError(
+            f"{folder}: dataset_info.json or features.json cannot be read ({reason_of(error)}), expected them as TFDS "
+            "writes them; copy or make the dataset again"
+        ) from error
+
+
+def _described_dataset(info: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
     splits = {
         split["name"]: {
             "examples": sum(map(int, split["shardLengths"])),
@@ -168,6 +182,15 @@ def _dataset(folder: Path) -> dict[str, Any]:
     names = list(features.get("featuresDict", {}).get("features", {}))
     described = {name: info.get(name) for name in ("name", "configName", "version")}
     return {"kind": "dataset", **described, "splits": splits, "features": names}
+
+
+_FOLDERS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
+    "dataset": _dataset,
+    "exported model": _exported,
+    "precomputed data": _precomputed,
+    "training": _training,
+    "checkpoint": _checkpoint,
+}
 
 
 def _write_grid(folder: Path, out: Path) -> None:

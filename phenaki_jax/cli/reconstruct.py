@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from phenaki_jax.errors import counted
-    from phenaki_jax.files import check_output
+    from phenaki_jax.files import check_kept, check_output
     from phenaki_jax.inference.video_files import OUTPUT_SUFFIXES, VideoWriter, check_fps, square_frames
     from phenaki_jax.inference.video_reader import chunks_of, open_video
 
-    check_output(args.out, OUTPUT_SUFFIXES)
+    check_kept(args.video, check_output(args.out, OUTPUT_SUFFIXES))
     with open_video(args.video) as source:
         fps = source.fps if args.fps is None else args.fps
         if fps is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, Key, UInt, UInt8
 
 from phenaki_jax.inference.window import encode_text, generate_window, redraw_window
@@ -13,6 +15,8 @@ from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig
 from phenaki_jax.tokenizer.cvivit import CViViT
+
+_NAP_SECONDS = 0.001
 
 draw_windows = jax.jit(generate_window, static_argnums=(0, 1))
 redraw = jax.jit(redraw_window, static_argnums=(0, 1))
@@ -37,3 +41,13 @@ def decode(config: CViViTConfig, params: Any, tokens: Int[Array, "..."]) -> UInt
 def keys_of_window(seeds: Key[Array, " batch"], window: UInt[Array, ""]) -> Key[Array, " batch"]:
     """Those that the window of this number, from 0, is drawn with."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(seeds, window)
+
+
+def fetched(array: Array) -> np.ndarray:
+    """An array for NumPy, once it is computed.
+
+    JAX waits without hearing signals: a window of many steps would hold up Ctrl-C until it is drawn.
+    """
+    while not array.is_ready():  # type: ignore[attr-defined]
+        time.sleep(_NAP_SECONDS)
+    return np.asarray(array)

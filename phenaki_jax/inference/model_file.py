@@ -141,10 +141,7 @@ def read_model_file(folder: Path) -> tuple[ModelFile, PhenakiConfig | CViViTConf
     """
     file = folder / MODEL_FILE
     if not file.is_file():
-        raise UserError(
-            f"found no {file.name} in {file.parent}, expected the folder of an exported model: "
-            "name one, or make it with phenaki export"
-        )
+        raise UserError(_absent(folder))
     try:
         plain = json.loads(file.read_text())
     except ValueError as error:
@@ -170,6 +167,25 @@ def read_model_file(folder: Path) -> tuple[ModelFile, PhenakiConfig | CViViTConf
     if isinstance(config, PhenakiConfig):
         content.metadata.check(config.tokenizer)
     return content, config
+
+
+def _absent(folder: Path) -> str:
+    """What is told of something that is no folder of an exported model, and what to name instead."""
+    expected = "expected the folder of an exported model"
+    if not folder.exists():
+        return f"found nothing at {folder}, {expected}: check the path, or make it with phenaki export"
+    if folder.is_file():
+        meant = f"name {folder.parent}" if (folder.parent / MODEL_FILE).is_file() else "name one"
+        return f"found a file {folder}, {expected}: {meant}"
+    of_checkpoint = [place.parent for place in (folder, folder.parent) if place.name == "checkpoints"]
+    if workdirs := [place for place in (folder, *of_checkpoint) if (place / "checkpoints").is_dir()]:
+        export = f"phenaki export --workdir {workdirs[0]} --out MODEL"
+        return f"found a training in {folder}, {expected}: make it with {export}"
+    inside = [path.parent for path in sorted(folder.glob(f"*/{MODEL_FILE}"))]
+    meant = "name one, or make it with phenaki export"
+    if inside:
+        meant = f"name {inside[0]}" if len(inside) == 1 else f"name one in it, such as {inside[0].name}"
+    return f"found no {MODEL_FILE} in {folder}, {expected}: {meant}"
 
 
 def _check_fingerprint(content: ModelFile, file: Path) -> None:

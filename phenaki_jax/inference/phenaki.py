@@ -139,7 +139,7 @@ class Phenaki:
             that the model has not.
         """
         texts = self.texts(prompts, sampling)
-        return np.asarray(compiled.draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
+        return compiled.fetched(compiled.draw_windows(self.config, sampling, self._networks, texts, prefix, rngs))
 
     def redraw(
         self,
@@ -177,7 +177,7 @@ class Phenaki:
         self.check_prompts(prompts)
         texts = self.texts([WindowPrompt(prompt) for prompt in prompts], sampling)
         rngs = jax.vmap(jax.random.key)(np.arange(seed, seed + len(prompts), dtype=np.uint32))
-        return np.asarray(compiled.redraw(self.config, sampling, self._networks, texts, video, redrawn, rngs))
+        return compiled.fetched(compiled.redraw(self.config, sampling, self._networks, texts, video, redrawn, rngs))
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuses what cannot be drawn.
@@ -189,7 +189,10 @@ class Phenaki:
 
     def _tokens(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(self.config, CViViTConfig):
-            raise UserError("found a tokenizer alone, expected a model with a transformer: export one trained on text")
+            raise UserError(
+                "found a tokenizer alone, which draws nothing but reconstructs, expected a model with a transformer: "
+                "export one trained on text"
+            )
         if self.config.text is None:
             raise UserError(
                 "found prompts and a model without text, expected one trained on text; this one draws what follows "
@@ -244,7 +247,7 @@ class Phenaki:
           UserError: what is no batch of videos in uint8, or a length or size that the patches do not cover.
         """
         pixels.check_video("video", video)
-        return np.asarray(compiled.encode(self.tokenizer, self.params["tokenizer"], video))
+        return compiled.fetched(compiled.encode(self.tokenizer, self.params["tokenizer"], video))
 
     def decode(
         self, tokens: Int[np.ndarray, "batch times rows columns"]
@@ -255,7 +258,7 @@ class Phenaki:
           UserError: what is no array of tokens, has another number of axes, is empty, or is not in the codebook.
         """
         check_tokens(self.tokenizer.quantizer, tokens)
-        return np.asarray(compiled.decode(self.tokenizer, self.params["tokenizer"], tokens))
+        return compiled.fetched(compiled.decode(self.tokenizer, self.params["tokenizer"], tokens))
 
     def encode_stream(
         self, chunks: Iterable[UInt8[np.ndarray, "batch _ height width 3"]]

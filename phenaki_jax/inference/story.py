@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import yaml
 from jaxtyping import Array, Key, UInt8
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.inference import compiled
 from phenaki_jax.inference.decoding import SamplingConfig
 from phenaki_jax.inference.model_file import ModelMetadata
-from phenaki_jax.inference.plain_data import from_plain
 from phenaki_jax.layers import pixels
 from phenaki_jax.text.tokenizer import check_prompt
 from phenaki_jax.tokenizer.config import CViViTConfig
@@ -56,10 +53,8 @@ class Scene:
         for name, length in given.items():
             if not (length > 0 if name == "seconds" else length >= 1) or length > LONGEST_SCENE:
                 least = "above 0" if name == "seconds" else "1"
-                raise UserError(
-                    f"found {name} {length}, expected {least} to {LONGEST_SCENE}; a longer video is told by several "
-                    "scenes"
-                )
+                advice = "; a longer video is told by several scenes" if length > LONGEST_SCENE else ""
+                raise UserError(f"found {name} {length}, expected {least} to {LONGEST_SCENE}{advice}")
         if not 0 <= self.blend <= LONGEST_SCENE:
             raise UserError(f"found blend {self.blend}, expected 0 windows or more, such as 2")
 
@@ -173,33 +168,6 @@ class WindowModel(Protocol):
         """One window for each prompt, each with a key of its own; the given frames are its first."""
 
 
-def read_story(path: str | Path) -> Story:
-    """Reads a story from YAML: the fields of `Story`, with `scenes` a list of the fields of `Scene`.
-
-    Raises:
-      UserError: names the file, the place in it, what was found and what is expected.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: found no file, expected a story in YAML; check the path")
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "found no YAML"
-        raise UserError(f"{path}{line}: {problem}; expected YAML as phenaki generate --help shows it") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: found bytes that are no UTF-8 text, expected a story in YAML") from error
-    except ValueError as error:  # a date that cannot be
-        raise UserError(f"{path}: {error}; put prompts that look like dates or numbers in quotes") from error
-    if plain is None:
-        raise UserError(
-            f"{path}: found no story in it, expected scenes with their prompts; see phenaki generate --help"
-        )
-    return from_plain(Story, plain, str(path))
-
-
 def plan_windows(
     story: Story, tokenizer: CViViTConfig, metadata: ModelMetadata, start_frames: int = 0
 ) -> list[PlannedWindow]:
@@ -211,6 +179,9 @@ def plan_windows(
       metadata: says how many frames a window is given of what was shown before (fewer where fewer were shown), and how
         many make a second.
       start_frames: frames shown before the story begins.
+
+    Raises:
+      UserError: a scene's seconds are more frames than a scene may have.
     """
     windows, shown, seconds = [], start_frames, 0.0
     for index, scene in enumerate(story.scenes):
@@ -219,6 +190,11 @@ def plan_windows(
             # From the beginning, so that rounding does not add up.
             begin, seconds = seconds, seconds + scene.seconds
             frames = max(1, round(seconds * metadata.fps) - round(begin * metadata.fps))
+            if frames > LONGEST_SCENE:
+                raise UserError(
+                    f"found seconds {scene.seconds:g}, which are {frames} frames at {metadata.fps:g} per second, "
+                    f"expected at most {LONGEST_SCENE}; a longer video is told by several scenes"
+                )
         drawn, told = 0, 0
         while told < frames if frames is not None else drawn < (scene.windows or 1):
             given = tokenizer.whole_part(min(shown, metadata.prefix_frames))

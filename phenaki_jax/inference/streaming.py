@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, UInt8
 
 from phenaki_jax.errors import UserError, kind_of
+from phenaki_jax.inference.compiled import fetched
 from phenaki_jax.layers import pixels
 from phenaki_jax.layers.module import apply
 from phenaki_jax.tokenizer.config import CViViTConfig
@@ -55,7 +56,7 @@ class _Stream:
             )
         made, self._past = run(self._config, self._params, chunk, self._past)
         self._shape = shape
-        return np.asarray(made)
+        return fetched(made)
 
 
 class StreamEncoder(_Stream):

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import re
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +17,17 @@ from typing import IO, Any, NamedTuple
 import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
-from phenaki_jax.errors import UserError, reason_of
+from phenaki_jax.errors import UserError, counted, reason_of
 
 _MOST_FPS_OF_UNEVEN_FRAMES = 30
 
-_DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# What Pillow raises of damaged pictures where it looks for the damage, and where it does not.
+_TOLD = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_UNTOLD = (LookupError, ArithmeticError, struct.error)
+# What ffmpeg tells of a .mkv or .webm that lacks its end, and takes for none of its errors.
+_ENDS_EARLY = "File ended prematurely"
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -44,18 +49,22 @@ def open_video(path: str | Path) -> Iterator[OpenVideo]:
     """Opens a video, an animated GIF or a picture; one frame at a time is in memory.
 
     Raises:
-      UserError: the file is not there, cannot be read, holds no frame, or has a suffix that is not known.
+      UserError: the file is not there, cannot be read, is not whole, holds no frame, or has a suffix that is not known.
     """
     path = Path(path)
+    if not path.is_file():
+        found = "found a folder" if path.is_dir() else "found no file"
+        raise UserError(f"{path}: {found}, expected the file of a video or a picture; check the path")
     suffix = path.suffix.lower()
     if suffix not in _OPENERS:
         raise UserError(
-            f"{path}: found suffix {suffix!r}, expected one of {', '.join(_OPENERS)}; convert the file to one of these"
+            f"{path}: found suffix {suffix!r}, expected one of {', '.join(INPUT_SUFFIXES)}; convert the file to one of "
+            "these"
         )
-    if not path.is_file():
-        raise UserError(f"{path}: found no file, expected a video or a picture; check the path")
     with contextlib.ExitStack() as opened:
         with _told_damaged(path):
+            if not path.stat().st_size:
+                raise ValueError("the file is empty")
             frames, fps = opened.enter_context(_OPENERS[suffix](path))
         yield OpenVideo(_checked(path, frames), fps)
 
@@ -85,9 +94,13 @@ def _told_damaged(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except _DAMAGED as error:
+    except (*_TOLD, *_UNTOLD) as error:
+        reason = "it is damaged or cut off" if isinstance(error, _UNTOLD) else reason_of(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = "it holds something else"
         raise UserError(
-            f"{path} cannot be read ({reason_of(error)}): expected a whole {path.suffix.lower()} file; make it again"
+            f"{path} cannot be read ({reason}): expected a whole {path.suffix.lower()} file with a picture in it; copy "
+            "or make it again"
         ) from error
 
 
@@ -137,9 +150,25 @@ def _frames_of(process: subprocess.Popen[bytes], said: IO[bytes]) -> Iterator[np
             break
         count += 1
         yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
-    if process.wait() or not count:
-        last = (_text(said).strip().splitlines() or ["it holds no frame"])[-1]
-        raise ValueError(re.sub(r"\[[^]]* @ 0x\w+\] ", "", last))
+    code, told = process.wait(), _text(said)
+    if code or not count or _ENDS_EARLY in told:
+        raise ValueError(_reason(told, count))
+
+
+def _reason(told: str, count: int) -> str:
+    """What is wrong with a file of which ffmpeg gave so many frames and told this."""
+    if "does not contain any stream" in told:
+        return "it holds no video, such as sound alone"
+    if "moov atom not found" in told:
+        return "its list of frames is not there, which is at the end of many files: it is cut off or was never finished"
+    given, _, _ = told.partition("\nOutput #0")
+    lasts = re.search(r"^  Duration: (\d+):(\d+):([\d.]+)", given, re.MULTILINE)
+    rate = re.search(r"^ +Stream #\S+ Video: .*?, ([\d.]+) fps", given, re.MULTILINE)
+    if count and lasts and rate:
+        seconds = 3600 * int(lasts[1]) + 60 * int(lasts[2]) + float(lasts[3])
+        return f"it is damaged or cut off after {counted(count, 'frame')} of about {round(seconds * float(rate[1]))}"
+    last = (told.strip().splitlines() or ["it holds no frame"])[-1]
+    return re.sub(r"\[[^]]* @ 0x\w+\] ", "", last)
 
 
 def _text(file: IO[bytes]) -> str:
@@ -197,3 +226,6 @@ _OPENERS = {
     **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".m4v", ".avi"), _open_with_ffmpeg),
     **dict.fromkeys((".gif", ".png", ".jpg", ".jpeg", ".webp"), _open_with_pillow),
 }
+
+INPUT_SUFFIXES = tuple(_OPENERS)
+"""Of the files that can be read."""

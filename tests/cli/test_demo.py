@@ -46,3 +46,31 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text('{"steps": 1}')
     with pytest.raises(UserError, match="holds a demo of other settings"):
         stages.run_stages(tmp_path, QUICK, began=0.0)
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "found 'notes.txt' and no demo.json in it, expected a new or empty folder or that of an earlier demo" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "names", [(), (".lock",), (".lock", ".demo.host-1-ab.json"), (".lock", "demo.json", "data", "notes.txt")]
+)
+def test_a_demo_goes_on_whenever_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    begun = []
+    monkeypatch.setattr(stages, "run_stages", lambda out, settings, began: begun.append(out) or 0)
+    for name in names:
+        (tmp_path / name).touch()
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
+    assert begun == [tmp_path]
+
+
+def test_damaged_settings_are_told(tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text('{"steps": ')
+    with pytest.raises(UserError, match=r"demo.json: found no JSON .* begin in another folder"):
+        stages.run_stages(tmp_path, QUICK, began=0.0)

@@ -104,6 +104,52 @@ def test_seconds_are_frames_at_the_frame_rate(folder: pathlib.Path, tmp_path: pa
     assert len(read_video(out)[0]) == 7
 
 
+def test_seconds_of_a_story_are_seconds_of_the_file(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The model's rate is 8 frames per second; at 20, half a second is 10."""
+    story, out = tmp_path / "story.yaml", tmp_path / "a.gif"
+    story.write_text("scenes: [{prompt: a circle, seconds: .5}]")
+    assert main(["generate", "--model", str(folder), "--story", str(story), "--fps", "20", "--out", str(out)]) == 0
+    assert len(read_video(out)[0]) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seconds", "1e9"], "found seconds 1000000000.0, expected above 0 to 1000000"),
+        (["--seconds", "nan"], "found seconds nan, expected above 0 to 1000000"),
+        (["--frames", "0"], "found frames 0, expected 1 to 1000000"),
+        (["--steps", "0"], "found steps 0, expected at least 1"),
+        (["--out", ""], "found an empty name, expected that of a file to write"),
+        (["--prompt", "b", "--out", ""], "-1: found suffix '', expected .mp4, .gif or .png"),
+        (["--preview", ""], "found an empty name, expected that of a file to write"),
+        (["--video", ""], "found a folder, expected the file of a video or a picture"),
+        (["--image", ""], "found a folder, expected the file of a video or a picture"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_a_model_is_read(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["generate", "--model", f"{tmp_path}/none", "--prompt", "a", "--out", f"{tmp_path}/a.gif", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_empty_name_of_a_story_is_refused(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--model", f"{tmp_path}/none", "--story", "", "--out", f"{tmp_path}/a.gif"]) == 2
+    assert "found a folder, expected a file with a story" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["generate", "reconstruct"])
+def test_the_file_that_is_read_is_not_written(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"a video")
+    (tmp_path / "link.mp4").symlink_to("clip.mp4")
+    words = ["--video", f"{tmp_path}/clip.mp4", "--out", f"{tmp_path}/link.mp4"]
+    prompt = ["--prompt", "a"] if command == "generate" else []
+    assert main([command, "--model", f"{tmp_path}/none", *prompt, *words]) == 2
+    assert "link.mp4: found the file that is read, expected another to write" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("option", "given", "frames"), [("--image", 1, 5), ("--video", 4, 6)])
 def test_a_video_begins_with_what_is_given(
     folder: pathlib.Path, tmp_path: pathlib.Path, option: str, given: int, frames: int

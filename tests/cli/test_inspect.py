@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -99,3 +100,85 @@ def test_a_dataset_and_its_first_videos(tmp_path: pathlib.Path, capsys: pytest.C
     assert main(list(map(str, words))) == 2
     assert "examples cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "other.png").exists()
+
+
+def test_tensors_are_told_without_their_model(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = inspect(capsys, folder / "tokenizer.safetensors")
+    assert (told["kind"], told["types"]) == ("tensors", ["F32"])
+    assert told["shapes"]["first_stem"] == [192, 16]
+    tokenizer = random_params(tiny_config())["tokenizer"]
+    assert told["parameters"] == sum(array.size for array in jax.tree.leaves(tokenizer))
+    assert told["tensors"] == len(jax.tree.leaves(tokenizer))
+
+
+def dataset_folder(folder: pathlib.Path) -> pathlib.Path:
+    """What TFDS writes of a dataset without examples."""
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"name": "clips", "version": "1.0.0"}')
+    (folder / "features.json").write_text('{"featuresDict": {"features": {"video": {}}}}')
+    return folder
+
+
+def test_what_is_beside_or_above_what_is_meant_will_do(
+    folder: pathlib.Path,
+    transformer_workdir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset = dataset_folder(tmp_path / "clips" / "video_32" / "1.0.0")
+    meant = {
+        folder / "model.json": folder,
+        transformer_workdir / "checkpoints": transformer_workdir,
+        transformer_workdir / "checkpoints" / "7" / "state": transformer_workdir / "checkpoints" / "7",
+        dataset / "features.json": dataset,
+        tmp_path / "clips" / "video_32": dataset,
+        tmp_path: dataset,
+    }
+    for asked, place in meant.items():
+        assert inspect(capsys, asked) == {"inspected": str(place), **inspect(capsys, place)}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("run.gin", "found a gin file, expected .* read it as a text, or inspect the workdir of its training"),
+        ("clips.tar", "found an archive, expected .* make a dataset of it with phenaki prepare"),
+        ("clips.tfrecord-00000-of-00016", "found a file of examples, expected .* inspect the folder of its dataset"),
+        ("report.json", "found a text, expected the folder of an exported model, .* read it as it is"),
+        ("what", "found a file with the suffix '', expected the folder of an exported model"),
+        ("model/README.md", "found a text, expected .* inspect .*/model, to which it belongs"),
+        (
+            "a/1.0.0/a.tfrecord-00000-of-00001",
+            r"found a file of examples, .* inspect .*/a/1\.0\.0, to which it belongs",
+        ),
+        ("empty", "empty: found none of dataset_info.json, model.json, precomputed.json and checkpoints, expected"),
+        ("", r"expected the folder of an exported model, .*; inspect one in it: a/1\.0\.0, b/1\.0\.0, model"),
+        ("none", "found nothing at .*none"),
+        ("wrong.safetensors", "wrong.safetensors cannot be read .*expected safetensors; copy it again"),
+        ("empty.mp4", "empty.mp4 cannot be read .the file is empty"),
+    ],
+)
+def test_what_cannot_be_inspected_is_told_with_what_can(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    for each in ("run.gin", "clips.tar", "clips.tfrecord-00000-of-00016", "report.json", "what", "empty.mp4"):
+        (tmp_path / each).touch()
+    (tmp_path / "wrong.safetensors").write_text("anything at all")
+    for each in ("model", "empty"):
+        (tmp_path / each).mkdir()
+    for each in ("model/README.md", "model/model.json"):
+        (tmp_path / each).touch()
+    for each in ("a", "b"):
+        (dataset_folder(tmp_path / each / "1.0.0") / "a.tfrecord-00000-of-00001").touch()
+    assert main(["inspect", str(tmp_path / name)]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_dataset_with_damaged_descriptions_is_told(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = dataset_folder(tmp_path / "1.0.0")
+    for content in ("", "[]", '{"splits": [{}]}', '{"splits": 1}'):
+        (dataset / "dataset_info.json").write_text(content)
+        assert main(["inspect", str(dataset)]) == 2
+        assert "1.0.0: dataset_info.json or features.json cannot be read" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_told(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, "found no model.json"),
+        (shutil.rmtree, "found nothing at"),
         (
             lambda folder: edit_json(folder, vocabulary="t5"),
             "found the vocabulary .*sentencepiece.model, expected one with a T5",

@@ -95,6 +95,32 @@ def test_a_damaged_one_is_refused(folder: pathlib.Path, damage: Callable[[pathli
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none", "found nothing at .*none, expected the folder of an exported model: check the path"),
+        ("run", "found a training in .*run, .* phenaki export --workdir .*run --out MODEL"),
+        ("run/checkpoints", "found a training in .*checkpoints, .* phenaki export --workdir .*run --out MODEL"),
+        ("run/checkpoints/7", "found a training in .*7, .* phenaki export --workdir .*run --out MODEL"),
+        ("demo", "found no model.json in .*demo, expected the folder of an exported model: name .*demo/model"),
+        (
+            "demo/model/model.json/",
+            "found a file .*model.json, expected the folder of an exported model: name .*model$",
+        ),
+        ("two", "found no model.json in .*two, expected the folder of an exported model: name one in it, such as a"),
+        ("empty", "found no model.json in .*empty, .*: name one, or make it with phenaki export"),
+        ("notes.txt", "found a file .*notes.txt, expected the folder of an exported model: name one"),
+    ],
+)
+def test_what_is_no_model_is_told_with_what_to_name(tmp_path: pathlib.Path, name: str, message: str) -> None:
+    for each in ("run/checkpoints/7", "demo/model", "two/a", "two/b", "empty"):
+        (tmp_path / each).mkdir(parents=True)
+    for each in ("demo/model/model.json", "two/a/model.json", "two/b/model.json", "notes.txt"):
+        (tmp_path / each).touch()
+    with pytest.raises(UserError, match=message):
+        read_model_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
     ("frames", "patch", "prefix"), [(11, 2, 5), (5, 2, 3), (9, 4, 5), (13, 3, 4), (5, 4, 1), (1, 2, 0)]
 )
 def test_windows_are_usually_given_up_to_five_frames(frames: int, patch: int, prefix: int) -> None:

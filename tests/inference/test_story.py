@@ -18,10 +18,10 @@ from phenaki_jax.inference.story import (
     Story,
     WindowPrompt,
     plan_windows,
-    read_story,
     tell_stories,
     tell_story,
 )
+from phenaki_jax.inference.story_file import read_story
 from phenaki_jax.inference.testing import tiny_config, tiny_metadata
 from phenaki_jax.tokenizer.config import CViViTConfig
 
@@ -108,6 +108,15 @@ def test_a_story_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
         ("{scenes: [{prompt: a}], sampler: gibbs}", "sampler 'gibbs' is unknown; known are confidence"),
         ("{scenes: [{prompt: a}], steps: 0}", "steps"),
         ("scenes: [", "story.yaml, line "),
+        (
+            "scenes: [{prompt: a}]\nseed: 1\nscenes: [{prompt: b}]",
+            "line 3: found the key 'scenes' a second time, after",
+        ),
+        ("scenes:\n- prompt: a\n  prompt: b", "line 3: found the key 'prompt' a second time, after line 2; expected"),
+        ("{scenes: [{prompt: a}], seed: 1, seed: 1}", "line 1: found the key 'seed' a second time, after line 1"),
+        ("{scenes: [{prompt: a, seconds: 1e9}]}", "item 1: found seconds 1000000000.0, expected above 0 to 1000000"),
+        ("{scenes: [{prompt: 1e9}]}", "prompt: found 1000000000.0, expected text; put it in quotes"),
+        ("scenes: " + 2000 * "[", "story.yaml: found lists in lists in lists; expected YAML as"),
     ],
 )
 def test_a_wrong_story_is_refused_with_its_place(tmp_path: pathlib.Path, text: str, message: str) -> None:
@@ -117,8 +126,21 @@ def test_a_wrong_story_is_refused_with_its_place(tmp_path: pathlib.Path, text: s
 
 
 def test_a_story_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match="found no file"):
+    with pytest.raises(UserError, match="found no file, expected a file with a story"):
         read_story(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="found a folder, expected a file with a story"):
+        read_story(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["1e1", "1.0e1", "10", "+1E+1", "100.e-1"])
+def test_a_number_is_read_however_it_is_written(tmp_path: pathlib.Path, written: str) -> None:
+    (scene,) = read_story(write(tmp_path, f"{{scenes: [{{prompt: a, seconds: {written}}}]}}")).scenes
+    assert scene.seconds == 10
+
+
+def test_keys_may_be_alike_in_different_scenes(tmp_path: pathlib.Path) -> None:
+    text = "scenes:\n- &first {prompt: a, windows: 2}\n- {<<: *first, prompt: b}"
+    assert read_story(write(tmp_path, text)).scenes == (Scene("a", windows=2), Scene("b", windows=2))
 
 
 def test_windows_are_planned_as_by_hand() -> None:
@@ -139,6 +161,12 @@ def test_prompts_change_at_their_seconds() -> None:
     story = Story(tuple(Scene(prompt, seconds=1.3) for prompt in "abc"))
     windows = plan_windows(story, CViViTConfig(frames=11), ModelMetadata(prefix_frames=5, fps=8.0))
     assert [sum(window.new for window in windows if window.scene == scene) for scene in range(3)] == [10, 11, 10]
+
+
+def test_seconds_that_are_too_many_frames_are_refused() -> None:
+    story = Story((Scene("a", seconds=1e6),))
+    with pytest.raises(UserError, match=r"found seconds 1e\+06, which are 8000000 frames at 8 per second, expected at"):
+        plan_windows(story, CViViTConfig(frames=11), ModelMetadata(prefix_frames=5, fps=8.0))
 
 
 def test_a_prompt_takes_over_window_by_window() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+SETTINGS_FILE = "demo.json"
+"""What a demo's folder says of its settings, from the first moment on."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DemoSettings:

@@ -15,14 +15,14 @@ import numpy as np
 from phenaki_jax.cli import evaluate
 from phenaki_jax.cli.demonstration import measures, report
 from phenaki_jax.cli.demonstration.memory import peak_gib
-from phenaki_jax.cli.demonstration.settings import FULL, DemoSettings
+from phenaki_jax.cli.demonstration.settings import FULL, SETTINGS_FILE, DemoSettings
 from phenaki_jax.cli.export import export_checkpoint
 from phenaki_jax.data.moving_shapes.builder import prepare
 from phenaki_jax.data.moving_shapes.examples import fingerprint
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import make_folder, write_text
 from phenaki_jax.inference.phenaki import Phenaki
-from phenaki_jax.inference.story import read_story
+from phenaki_jax.inference.story_file import read_story
 from phenaki_jax.inference.video_files import film_strips, write_video
 from phenaki_jax.training import train
 
@@ -210,12 +210,12 @@ def _tiles(videos: measures.Videos, columns: int = 6) -> np.ndarray:
 
 
 def _check_settings(out: Path, settings: DemoSettings) -> None:
-    file = out / "demo.json"
+    file = out / SETTINGS_FILE
     wanted = dataclasses.asdict(settings) | {"world": fingerprint("video", 32, 0)}
     if not file.exists():
         _write_json(file, wanted)
         return
-    if json.loads(file.read_text()) != wanted:
+    if _read_json(file) != wanted:
         raise UserError(
             f"{out} holds a demo of other settings or of another version, expected the same as now; "
             "name another folder or delete it"
@@ -229,7 +229,7 @@ def _times(out: Path) -> dict[str, Any]:
 
 def _read_times(out: Path) -> dict[str, Any]:
     file = out / "times.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return _read_json(file) if file.exists() else {}
 
 
 def _add_time(out: Path, name: str, seconds: float, *, done: bool) -> None:
@@ -238,6 +238,15 @@ def _add_time(out: Path, name: str, seconds: float, *, done: bool) -> None:
     peak = max(before["peak_memory_gib"], peak_gib())
     times[name] = {"seconds": before["seconds"] + seconds, "peak_memory_gib": peak, "done": done}
     _write_json(out / "times.json", times)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{file}: found no JSON ({error}), expected what a demo wrote; begin in another folder"
+        ) from error
 
 
 def _write_json(file: Path, value: Any) -> None:
