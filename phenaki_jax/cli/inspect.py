@@ -160,6 +160,11 @@ def _parameters(params: Any) -> dict[str, Any]:
 
 
 def _dataset(folder: Path) -> dict[str, Any]:
+    from phenaki_jax.data.prepare.metadata import SETTINGS_FILE
+    from phenaki_jax.data.prepare.wholeness import check_whole
+
+    if (folder / SETTINGS_FILE).is_file():
+        check_whole(folder)
     try:
         info, features = (json.loads((folder / f"{name}.json").read_text()) for name in ("dataset_info", "features"))
         return _described_dataset(info, features)

@@ -74,8 +74,10 @@ def _near_folder(folder: Path) -> Path:
     if folder.name == "checkpoints" and around:
         return around
     inside = list(_inside(folder, _DEPTH))
-    if len(inside) == 1 or (around and not inside):
-        return inside[0] if inside else around  # type: ignore[return-value]
+    if len(inside) == 1:
+        return inside[0]
+    if around and not inside:
+        return around
     advice = "see phenaki inspect --help"
     if inside:
         names = [str(each.relative_to(folder)) for each in inside[:_SHOWN]]

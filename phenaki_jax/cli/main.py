@@ -34,6 +34,8 @@ COMMANDS = {
     "reconstruct": "show what a tokenizer keeps of a video",
     "inspect": "tell what a checkpoint, an exported model or a dataset holds",
 }
+# What they have done is kept where nothing tells of it.
+_RESUMED = ("demo", "precompute", "evaluate")
 
 # What the extra `train` installs.
 _OF_TRAINING = ("clu", "gin", "matplotlib", "optax", "orbax", "seqio", "tensorflow", "tensorflow_datasets")
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # Orbax warns of a metadata file that single items of a checkpoint never have.
     logging.getLogger("absl").setLevel(logging.ERROR)
+    command = ""
     try:
         with _reliable_interrupts():
             command, args = _parse(argv)
@@ -71,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         return _tell(" ".join(str(stopped).split()), stopped.exit_code)
     except KeyboardInterrupt as interrupt:
-        return _tell(" ".join(str(interrupt).split()) or "interrupted", INTERRUPTED)
+        rest = "; the same command goes on" if command in _RESUMED else ""
+        return _tell(" ".join(str(interrupt).split()) or f"interrupted{rest}", INTERRUPTED)
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in _OF_TRAINING:
             raise

@@ -27,6 +27,7 @@ from phenaki_jax.evaluation.numbers import Found, numbers_of
 from phenaki_jax.evaluation.protocols import Protocol
 from phenaki_jax.evaluation.rows import FOLDER, STORED, Rows
 from phenaki_jax.files import whole_file
+from phenaki_jax.inference import compiled
 from phenaki_jax.inference.phenaki import Phenaki
 from phenaki_jax.inference.video_files import film_strips
 
@@ -225,7 +226,7 @@ class _Looker:
             known["original"] = original
         known = jax.device_put(known, self._layout.batch)
         rows = self._rows(self._params, videos, known)
-        return {name: np.asarray(values) for name, values in rows.items() if name in self._kept}
+        return {name: compiled.fetched(values) for name, values in rows.items() if name in self._kept}
 
     def _judged_rows(self, params: Any, videos: Array, known: dict[str, Array]) -> dict[str, Array]:
         if "original" in known:

@@ -249,8 +249,9 @@ def latest_checkpoint(workdir: str | Path, step: int | None = None) -> Path:
     """
     root, steps = Path(workdir).absolute() / "checkpoints", checkpoint_steps(workdir)
     if not steps:
+        is_model = ", but an exported model" if (root.parent / "model.json").is_file() else ""
         raise UserError(
-            f"found no checkpoint in {root}, expected that of a training: name the "
+            f"found no checkpoint in {root}{is_model}, expected that of a training: name the "
             f"workdir of one, or train first with phenaki train --gin_file FILE --workdir {workdir}"
         )
     if step is not None and step not in steps:

@@ -71,6 +71,13 @@ def test_a_damaged_checkpoint_is_told_in_few_words(
     assert re.search(r"cannot be read, as files are missing or cut \([^{'\n]{1,100}\); restore it, or move", told)
 
 
+def test_an_exported_model_is_no_training(
+    folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--workdir", str(folder), "--out", str(tmp_path / "model")]) == 2
+    assert f"found no checkpoint in {folder}/checkpoints, but an exported model, exp" in capsys.readouterr().err
+
+
 def test_files_of_a_t5_are_refused_where_there_is_none(
     tokenizer_workdir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

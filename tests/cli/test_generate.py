@@ -119,11 +119,6 @@ def test_seconds_of_a_story_are_seconds_of_the_file(folder: pathlib.Path, tmp_pa
         (["--seconds", "nan"], "found seconds nan, expected above 0 to 1000000"),
         (["--frames", "0"], "found frames 0, expected 1 to 1000000"),
         (["--steps", "0"], "found steps 0, expected at least 1"),
-        (["--out", ""], "found an empty name, expected that of a file to write"),
-        (["--prompt", "b", "--out", ""], "-1: found suffix '', expected .mp4, .gif or .png"),
-        (["--preview", ""], "found an empty name, expected that of a file to write"),
-        (["--video", ""], "found a folder, expected the file of a video or a picture"),
-        (["--image", ""], "found a folder, expected the file of a video or a picture"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_a_model_is_read(
@@ -131,11 +126,6 @@ def test_what_cannot_be_drawn_is_refused_before_a_model_is_read(
 ) -> None:
     assert main(["generate", "--model", f"{tmp_path}/none", "--prompt", "a", "--out", f"{tmp_path}/a.gif", *words]) == 2
     assert message in capsys.readouterr().err
-
-
-def test_an_empty_name_of_a_story_is_refused(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "--model", f"{tmp_path}/none", "--story", "", "--out", f"{tmp_path}/a.gif"]) == 2
-    assert "found a folder, expected a file with a story" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["generate", "reconstruct"])

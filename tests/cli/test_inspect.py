@@ -182,3 +182,17 @@ def test_a_dataset_with_damaged_descriptions_is_told(
         (dataset / "dataset_info.json").write_text(content)
         assert main(["inspect", str(dataset)]) == 2
         assert "1.0.0: dataset_info.json or features.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_prepared_dataset_of_which_files_are_gone_is_told(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As phenaki prepare tells it."""
+    dataset = dataset_folder(tmp_path / "1.0.0")
+    splits = [{"name": "train", "shardLengths": ["1", "2"], "numBytes": "9"}]
+    (dataset / "dataset_info.json").write_text(json.dumps({"name": "clips", "version": "1.0.0", "splits": splits}))
+    (dataset / "statistics.json").write_text("{}")
+    (dataset / "prepare.json").write_text('{"name": "clips"}')
+    assert main(["inspect", str(dataset)]) == 2
+    told = capsys.readouterr().err
+    assert "is damaged: found 0 of 2 train files, expected also clips-train.tfrecord-00000-of-00002: delete" in told

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from phenaki_jax import __version__
+from phenaki_jax.cli import demo
 from phenaki_jax.cli.main import COMMANDS, main
 from phenaki_jax.inference.phenaki import Phenaki
 
@@ -71,6 +72,8 @@ def test_unknown_arguments_are_told_with_what_was_meant(
         (["prepare", "", "--out", "data"], "INPUT"),
         (["prepare", "videos", "--out="], "--out"),
         (["generate", "--model", "model", "--prompt", "", "--out", "a.gif", "--preview", ""], "--preview"),
+        (["generate", "--model", "model", "--story", "", "--out", "a.gif"], "--story"),
+        (["generate", "--model", "model", "--prompt", "a", "--video", "", "--out", "a.gif"], "--video"),
         (["inspect", ""], "PATH"),
     ],
 )
@@ -195,6 +198,17 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert len(told.err.splitlines()) == 1
     assert told.out == ""
     assert list(empty.iterdir()) == []
+
+
+def test_what_goes_on_where_it_was_interrupted_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", failing)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "phenaki: interrupted; the same command goes on\n"
 
 
 @pytest.mark.parametrize(

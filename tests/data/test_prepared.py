@@ -14,8 +14,9 @@ from PIL import Image
 from phenaki_jax.data.feed import MixtureFeed, make_feed
 from phenaki_jax.data.position import Order
 from phenaki_jax.data.prepare import metadata
+from phenaki_jax.data.prepare.metadata import shard_name
 from phenaki_jax.data.prepare.pictures import encode_jpeg
-from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
+from phenaki_jax.data.prepare.records import encode_example, framed
 from phenaki_jax.data.prepared import prepared_names, video_text_task
 from phenaki_jax.data.sources import provider_of, rates_of, source_shards
 from phenaki_jax.data.tensorflow_stack import tfds

@@ -112,6 +112,11 @@ def read_statistics(folder: Path) -> dict[str, Any]:
     return read_json(folder / STATISTICS_FILE)
 
 
+def shard_name(name: str, split: str, index: int, count: int) -> str:
+    """A file of a dataset, as TFDS names it."""
+    return f"{name}-{split}.tfrecord-{index:05}-of-{count:05}"
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings that a dataset was made with.
 

@@ -94,11 +94,6 @@ def payload(frame: bytes) -> bytes:
     return frame[_LENGTH.size + _CHECKSUM.size : -_CHECKSUM.size]
 
 
-def shard_name(name: str, split: str, index: int, count: int) -> str:
-    """A file of a dataset, as TFDS names it."""
-    return f"{name}-{split}.tfrecord-{index:05}-of-{count:05}"
-
-
 def _checksum(data: bytes) -> bytes:
     checksum = google_crc32c.value(data)
     return _CHECKSUM.pack((((checksum >> 15) | (checksum << 17)) + _MASK) & 0xFFFFFFFF)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from phenaki_jax.data.prepare.records import framed, payload, read_framed, shard_name
+from phenaki_jax.data.prepare.metadata import shard_name
+from phenaki_jax.data.prepare.records import framed, payload, read_framed
 from phenaki_jax.errors import UserError
 from phenaki_jax.files import whole_file
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from phenaki_jax.data.prepare.metadata import read_json, read_settings, read_statistics
-from phenaki_jax.data.prepare.records import shard_name
+from phenaki_jax.data.prepare.metadata import read_json, read_settings, read_statistics, shard_name
 from phenaki_jax.errors import UserError
 
 # What TFDS writes, and reads a dataset by.
@@ -43,5 +42,5 @@ def _splits(info: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _damaged(folder: Path, found: str) -> UserError:
     return UserError(
-        f"{folder} is damaged: found {found}: delete that folder, and the same command makes the dataset again"
+        f"{folder} is damaged: found {found}: delete that folder, and phenaki prepare makes the dataset again"
     )

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from phenaki_jax.data.prepare import metadata
+from phenaki_jax.data.prepare.metadata import shard_name
 from phenaki_jax.data.prepare.pictures import encode_jpeg
-from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
+from phenaki_jax.data.prepare.records import encode_example, framed
 from phenaki_jax.data.tensorflow_stack import tfds
 
 BAIR_FRAMES = 30
