@@ -40,13 +40,13 @@ def run(args: argparse.Namespace) -> int:
 def _check_out(out: Path) -> None:
     """Refuses a folder of other files; that of a demo has its settings from the first moment on."""
     from phenaki_jax.cli.demonstration.settings import SETTINGS_FILE
-    from phenaki_jax.files import LOCK, check_folder
+    from phenaki_jax.files import check_folder
 
     check_folder(out)
     if not out.is_dir() or (out / SETTINGS_FILE).is_file():
         return
-    unfinished = f".{Path(SETTINGS_FILE).stem}."
-    names = sorted(path.name for path in out.iterdir() if path.name != LOCK and not path.name.startswith(unfinished))
+    # Of a volume, and hidden ones, such as the lock and settings that were not written to their end.
+    names = sorted(path.name for path in out.iterdir() if path.name != "lost+found" and path.name[0] != ".")
     if names:
         raise UserError(
             f"{out}: found {names[0]!r} and no {SETTINGS_FILE} in it, expected a new or empty folder or that of an "

@@ -7,14 +7,17 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phenaki_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from phenaki_jax.evaluation.evaluate import Evaluation
     from phenaki_jax.evaluation.measured import Measured
     from phenaki_jax.evaluation.networks import NetworkFiles
+    from phenaki_jax.evaluation.numbers import Found
     from phenaki_jax.evaluation.protocols import Protocol
     from phenaki_jax.inference import Phenaki
 
@@ -76,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, metavar="N", help="times to do so (the protocol's)")
     parser.add_argument("--real", type=int, metavar="N", help="real clips to compare with (the protocol's)")
     for name, what in _FILES.items():
-        parser.add_argument(f"--{name}", default="", metavar="FILE", help=what)
+        parser.add_argument(f"--{name}", metavar="FILE", help=what)
     parser.add_argument(
         "--inception_resize", default="tensorflow1", metavar="NAME", help="tensorflow1, or clean (tensorflow1)"
     )
@@ -109,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
     name, of_protocol = _asked(args)
     result, work = _places(args.out, name)
     check_folder(work)
-    files = NetworkFiles(**{name: getattr(args, name) for name in (*_FILES, "inception_resize", "clip_model", "fvd")})
+    files = NetworkFiles(
+        **{name: getattr(args, name) or "" for name in (*_FILES, "inception_resize", "clip_model", "fvd")}
+    )
     lacking = usable_measures(name, of_protocol, files)
     measures = tuple(measure for measure, absent in lacking.items() if not absent)
     left_out = {
@@ -127,11 +132,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _asked(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
     """The name of the protocol that is asked for, and its measures."""
-    from phenaki_jax.evaluation.own_data import OWN_MEASURES, check_own, own_name
+    from phenaki_jax.evaluation.own_data import OWN_MEASURES, check_asked, check_own, own_name
     from phenaki_jax.evaluation.protocols import protocol_named
 
     check_own(args.protocol, args.task)
     if args.task:
+        check_asked(args.protocol, args.task, args.data_dir, _counts(args))
         return own_name(args.protocol, args.task), OWN_MEASURES[args.protocol]
     protocol = protocol_named(args.protocol, **_counts(args))
     return protocol.name, protocol.measures
@@ -160,8 +166,10 @@ def _evaluate(
 ) -> int:
     import jax
 
-    from phenaki_jax.evaluation.evaluate import PICTURE, Evaluation, EvaluationConfig, evaluate
+    from phenaki_jax.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+    from phenaki_jax.evaluation.measures import MEASURES
     from phenaki_jax.evaluation.networks import load_networks
+    from phenaki_jax.evaluation.own_data import left_out_of_short
     from phenaki_jax.files import write_text
     from phenaki_jax.training.sharding import MeshConfig
 
@@ -170,11 +178,18 @@ def _evaluate(
     networks = load_networks(measures, files)
     model, of = _model(args, work)
     protocol = _protocol(args, model)
+    short = left_out_of_short(measures, protocol.frames)
+    _tell_left_out(short)
+    left_out = left_out | short
+    measures = tuple(name for name in measures if name not in short)
+    if not measures:
+        raise UserError(f"found windows of {protocol.frames} frames, too few for all measures of {protocol.name}")
+    needed = {MEASURES[name].network for name in measures}
     data_dir = Path(args.data_dir)
     evaluation = Evaluation(
         protocol,
         measures,
-        networks,
+        {name: network for name, network in networks.items() if name in needed},
         model,
         layout,
         data_dir,
@@ -188,22 +203,30 @@ def _evaluate(
         told = f"process {args.process} of {args.processes} is done; the last one writes {result}"
         print(json.dumps(waits) if args.json else told)
         return 0
-    numbers = found.numbers
     _tell_left_out(found.left_out)
+    content = _content(evaluation, found, left_out, of, result)
+    write_text(result, json.dumps(content, indent=2) + "\n")
+    for caution in filter(None, (number.caution for number in found.numbers)):
+        print(caution, file=sys.stderr)
+    print(json.dumps({"file": str(result), **content}) if args.json else _table(protocol, found.numbers, result))
+    return 0
+
+
+def _content(
+    evaluation: Evaluation, found: Found, left_out: Mapping[str, str], of: Mapping[str, Any], result: Path
+) -> dict[str, Any]:
+    """What is written, as JSON knows it."""
+    from phenaki_jax.evaluation.evaluate import PICTURE
+
     described = evaluation.described
-    content = {
-        "numbers": [number.as_json() for number in numbers],
-        "left_out": left_out | found.left_out,
-        "reported": list(map(dataclasses.asdict, protocol.reported)),
+    return {
+        "numbers": [number.as_json() for number in found.numbers],
+        "left_out": {**left_out, **found.left_out},
+        "reported": list(map(dataclasses.asdict, evaluation.protocol.reported)),
         **described,
         "model": {"parameters": described["model"], **of},
-        "picture": str((work / PICTURE).relative_to(result.parent)),
+        "picture": str((evaluation.folder / PICTURE).relative_to(result.parent)),
     }
-    write_text(result, json.dumps(content, indent=2) + "\n")
-    for caution in filter(None, (number.caution for number in numbers)):
-        print(caution, file=sys.stderr)
-    print(json.dumps({"file": str(result), **content}) if args.json else _table(protocol, numbers, result))
-    return 0
 
 
 def _tell_left_out(left_out: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -128,7 +129,8 @@ def _precomputed(folder: Path) -> dict[str, Any]:
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
-    return _training(folder.absolute().parents[1], int(folder.name))
+    folder = Path(os.path.abspath(folder))
+    return _training(folder.parents[1], int(folder.name))
 
 
 def _training(workdir: Path, step: int | None = None) -> dict[str, Any]:

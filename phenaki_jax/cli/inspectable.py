@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def kind_of_folder(folder: Path) -> str:
             return kind
     if (folder / "checkpoints").is_dir():
         return "training"
-    return "checkpoint" if folder.name.isdigit() and (folder / "state").is_dir() else ""
+    return "checkpoint" if _absolute(folder).name.isdigit() and (folder / "state").is_dir() else ""
 
 
 def find_meant(path: Path) -> Path:
@@ -87,7 +88,12 @@ def _near_folder(folder: Path) -> Path:
 
 def _around(path: Path) -> Path | None:
     """The nearest folder above that can be inspected, such as the training of a checkpoint's file."""
-    return next((folder for folder in list(path.absolute().parents)[:_DEPTH] if kind_of_folder(folder)), None)
+    return next((folder for folder in list(_absolute(path).parents)[:_DEPTH] if kind_of_folder(folder)), None)
+
+
+def _absolute(path: Path) -> Path:
+    """With a name of its own, which . and .. have not."""
+    return Path(os.path.abspath(path))
 
 
 def _inside(folder: Path, depth: int) -> Iterator[Path]:

@@ -139,7 +139,7 @@ def _check_paths(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     for action in parser._actions:
         given = getattr(args, action.dest, None)
         paths = given if isinstance(given, list) else [given]
-        if str(action.metavar).partition(".")[0] in _PATHS and given != action.default and "" in paths:
+        if str(action.metavar).partition(".")[0] in _PATHS and "" in paths:
             name = action.option_strings[-1] if action.option_strings else action.metavar
             parser.error(f"found an empty {name}, expected a path; name one, . for the current folder")
 

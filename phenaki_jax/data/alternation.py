@@ -52,6 +52,8 @@ class AlternatingFeed(Feed):
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote; see `Feed.restore`."""
+        for feed in self.feeds:
+            feed.resumed()
         for index, share in enumerate(self.feeds[0].shares):
             iterators = [feed.iterators[index] for feed in self.feeds]
             self._batches = restore_position(folder, share, iterators, self._identity())["batches"]

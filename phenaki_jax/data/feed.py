@@ -90,7 +90,7 @@ class Feed(abc.ABC):
 
         Raises:
           StopIteration: the examples have ended.
-          UserError: an example is damaged, or not what its task says.
+          UserError: an example is damaged, or not what its task says; or all there are fill no batch.
         """
 
     @abc.abstractmethod
@@ -117,7 +117,7 @@ class MixtureFeed(Feed):
       settings: what the datasets were made from.
       sharding: of a batch.
       shares: which these are, of how many.
-      count: tells how many rows there are for batches, over all shares; asked where they fill none.
+      too_few: what is told where all there are fill no batch.
       writes: whether this process writes their positions; of processes that read the same shares one does.
     """
 
@@ -128,10 +128,10 @@ class MixtureFeed(Feed):
         sharding: NamedSharding,
         shares: Sequence[seqio.ShardInfo],
         *,
-        count: Callable[[], int],
+        too_few: Callable[[], UserError],
         writes: bool = True,
     ) -> None:
-        self.settings, self._sharding, self._count = settings, sharding, count
+        self.settings, self._sharding, self._too_few = settings, sharding, too_few
         self._is_new = True
         self.iterators, self.shares = [iter(dataset) for dataset in datasets], tuple(shares)
         self.written = range(len(shares)) if writes else range(0)
@@ -145,7 +145,7 @@ class MixtureFeed(Feed):
         }
 
     def __next__(self) -> dict[str, jax.Array]:
-        """The next batch."""
+        """The next batch; see `Feed.__next__`."""
         parts = self._parts()
         return {
             name: jax.make_array_from_process_local_data(
@@ -174,13 +174,6 @@ class MixtureFeed(Feed):
         self._is_new = False
         return parts
 
-    def _too_few(self) -> UserError:
-        settings, shares = self.settings, self.shares[0].num_shards
-        named, found = (settings.mixture, settings.split), self._count()
-        if settings.repeat:
-            return fewer_than_shares(*named, found, shares)
-        return smaller_than_a_batch(*named, settings.batch_size, found, math.lcm(ways_of(self._sharding), shares))
-
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the position; see `Feed.save`."""
         for index in self.written:
@@ -188,9 +181,13 @@ class MixtureFeed(Feed):
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
         """Continues from a position that `save` wrote; see `Feed.restore`."""
-        self._is_new = False
+        self.resumed()
         for share, iterator in zip(self.shares, self.iterators, strict=True):
             restore_position(folder, share, [iterator], self.identity)
+
+    def resumed(self) -> None:
+        """Its iterators go on from elsewhere, so that their end says nothing of how many examples there are."""
+        self._is_new = False
 
 
 def told_damage(batches: Iterable[Any], settings: FeedSettings) -> Iterator[dict[str, np.ndarray]]:
@@ -276,8 +273,10 @@ def make_feed(
     check_split(provider, split)
     shares, writes = shares_of_process(sharding, provider.name, batch_size, order.shares if order else None)
     datasets = [_dataset(provider, settings, share, os.fspath(data_dir)) for share in shares]
-    count = functools.partial(_count_rows, provider, settings, os.fspath(data_dir))
-    return MixtureFeed(datasets, settings, sharding, shares, count=count, writes=writes)
+    count = shares[0].num_shards
+    multiple = math.lcm(ways_of(sharding), count)
+    too_few = functools.partial(_too_few, provider, settings, count, multiple, os.fspath(data_dir))
+    return MixtureFeed(datasets, settings, sharding, shares, too_few=too_few, writes=writes)
 
 
 def readers_of(sharding: NamedSharding) -> int:
@@ -303,11 +302,17 @@ def _rows(
     return pack_images(examples, settings.times) if settings.pack_images else examples
 
 
-def _count_rows(provider: seqio.Mixture | seqio.Task, settings: FeedSettings, data_dir: str) -> int:
-    """How many a split has, read once and by one process."""
+def _too_few(
+    provider: seqio.Mixture | seqio.Task, settings: FeedSettings, shares: int, multiple: int, data_dir: str
+) -> UserError:
+    """With how many rows each share of the split has, read once."""
     once = dataclasses.replace(settings, repeat=False)
-    rows = _rows(provider, once, seqio.ShardInfo(0, 1), data_dir)
-    return int(rows.reduce(np.int64(0), lambda count, _: count + 1))
+    rows = (_rows(provider, once, seqio.ShardInfo(index, shares), data_dir) for index in range(shares))
+    found = [int(each.reduce(np.int64(0), lambda count, _: count + 1)) for each in rows]
+    if settings.repeat:
+        return fewer_than_shares(provider.name, settings.split, sum(found), shares)
+    parts = [task.name for task in provider.tasks] if isinstance(provider, seqio.Mixture) else []
+    return smaller_than_a_batch(provider.name, settings.split, parts, settings.batch_size, found, multiple)
 
 
 def examples_of(

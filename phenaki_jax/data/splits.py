@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from phenaki_jax.data.tensorflow_stack import seqio
 from phenaki_jax.errors import UserError, counted
 
@@ -25,23 +27,34 @@ def check_split(provider: seqio.Mixture | seqio.Task, split: str) -> None:
         )
 
 
-def smaller_than_a_batch(mixture: str, split: str, batch_size: int, found: int, multiple: int) -> UserError:
+def smaller_than_a_batch(
+    mixture: str, split: str, parts: Sequence[str], batch_size: int, found: Sequence[int], multiple: int
+) -> UserError:
     """What is told of a split that is read once and fills no batch.
 
     Args:
       mixture: whose.
       split: of it.
+      parts: tasks that it is a mixture of.
       batch_size: that was asked for.
-      found: how many examples the split has.
+      found: how many examples each share of the split has; of several parts before the smallest ends.
       multiple: what batch sizes are a multiple of, for devices and shares.
     """
-    fitting = min(found, batch_size - 1) // multiple * multiple
-    smaller = f"set --gin.EVAL_BATCH_SIZE={fitting} (BATCH_SIZE, if the run file has no EVAL_BATCH_SIZE), or "
-    return UserError(
-        f"the {split} split of {mixture} is smaller than one batch of {batch_size}: found {counted(found, 'example')}; "
-        f"{smaller if fitting else ''}prepare more videos, or with a larger --test_share, under "
-        "another --name or --version"
+    equal = min(found) * len(found)
+    fitting = min(equal, batch_size - 1) // multiple * multiple
+    count = counted(sum(found), "example")
+    if equal < sum(found):
+        count += f", of which equal shares of {len(found)} readers have {equal}"
+    ways = [f"set --gin.EVAL_BATCH_SIZE={fitting} (BATCH_SIZE, if the run file has no EVAL_BATCH_SIZE)"]
+    if parts[1:]:
+        count += f", as it ends with the smallest of {', '.join(parts)}"
+        ways.append("name one of these alone")
+    ways.append(
+        "read more examples, as phenaki prepare makes of more videos, or with a larger --test_share, under another "
+        "--name or --version"
     )
+    told = "; or ".join(ways if fitting else ways[1:])
+    return UserError(f"the {split} split of {mixture} is smaller than one batch of {batch_size}: found {count}; {told}")
 
 
 def fewer_than_shares(mixture: str, split: str, found: int, shares: int) -> UserError:

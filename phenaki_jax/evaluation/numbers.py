@@ -254,6 +254,7 @@ def _measured(protocol: Protocol, measure: Measure, network: Network | None, val
         "compared_size": protocol.compared_size,
         "examples": protocol.examples,
         "samples": protocol.samples,
+        **({"given": protocol.given} if protocol.given else {}),
         **({"frames_of_each_clip": protocol.frames} if of_images else {}),
         **dict(network.more if network else ()),
         **dict(value.more),

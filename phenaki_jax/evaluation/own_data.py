@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phenaki_jax.data.clips import count_clips
 from phenaki_jax.errors import UserError
+from phenaki_jax.evaluation.measures import MEASURES
 from phenaki_jax.evaluation.protocols import Protocol
+from phenaki_jax.features.i3d import FEWEST_FRAMES
 from phenaki_jax.inference.phenaki import Phenaki
 
 _OF_SETS = ("fid", "kid", "fid_infinity", "fvd", "kvd", "fvd_infinity")
@@ -45,6 +46,15 @@ def own_name(kind: str, task: str) -> str:
     return f"{task}_{kind}"
 
 
+def check_asked(kind: str, task: str, data_dir: str | os.PathLike[str], counts: Mapping[str, int | None]) -> None:
+    """Refuses what no model could be evaluated by, before one is exported.
+
+    Raises:
+      UserError: the task or its test split is not there, or of a reconstruction several are asked for.
+    """
+    _protocol(kind, task, data_dir, counts, frames=2, size=1, given=int(kind == "prediction"))
+
+
 def own_protocol(
     kind: str, task: str, model: Phenaki, data_dir: str | os.PathLike[str], counts: Mapping[str, int | None]
 ) -> Protocol:
@@ -58,7 +68,7 @@ def own_protocol(
       counts: "examples", "samples", "folds" or "real"; None for all test clips once.
 
     Raises:
-      UserError: the task or its test split is not there, or nothing goes on from the model's windows.
+      UserError: see `check_asked`; or nothing goes on from the model's windows.
     """
     given = model.metadata.prefix_frames if kind == "prediction" else 0
     if kind == "prediction" and not given:
@@ -66,16 +76,19 @@ def own_protocol(
             "found a model of windows that nothing goes on from (prefix_frames 0), expected one that is given frames "
             "for a prediction: evaluate it by text_to_video"
         )
-    asked: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
-    protocol = Protocol(
-        name=own_name(kind, task),
-        kind=kind,
-        task=task,
-        split=_SPLIT,
-        frames=model.tokenizer.frames,
-        size=model.tokenizer.frame_size,
-        given=given,
-        examples=count_clips(task, _SPLIT, data_dir),
-        measures=OWN_MEASURES[kind],
-    )
-    return dataclasses.replace(protocol, **asked)
+    frames, size = model.tokenizer.frames, model.tokenizer.frame_size
+    return _protocol(kind, task, data_dir, counts, frames=frames, size=size, given=given)
+
+
+def left_out_of_short(measures: Sequence[str], frames: int) -> dict[str, str]:
+    """Measures that so few frames have not, each with the reason."""
+    needs_more = f"needs at least {FEWEST_FRAMES} frames, and found {frames}"
+    return {name: needs_more for name in measures if MEASURES[name].network == "i3d" and frames < FEWEST_FRAMES}
+
+
+def _protocol(
+    kind: str, task: str, data_dir: str | os.PathLike[str], counts: Mapping[str, int | None], **sizes: int
+) -> Protocol:
+    asked = {name: count for name, count in counts.items() if count is not None}
+    known: dict[str, Any] = {"examples": count_clips(task, _SPLIT, data_dir), **sizes, **asked}
+    return Protocol(name=own_name(kind, task), kind=kind, task=task, split=_SPLIT, measures=OWN_MEASURES[kind], **known)

@@ -26,6 +26,8 @@ from phenaki_jax.layers.pixels import check_float, check_video
 LOGITS = "Logits"
 CLASSES = 400
 SIZE = 224
+FEWEST_FRAMES = 9
+"""That have logits, which pool two times of eight strides."""
 RESIZES = {"torch": resizing.like_torch, "tensorflow1": resizing.like_tensorflow1}
 """How frames get to 224 x 224: as in TATS and cd-fvd, or as the first FVD (arXiv 1812.01717) has it."""
 
@@ -184,8 +186,8 @@ def fvd_features(
 
 def _check_size(frames: int, height: int, width: int) -> None:
     """Refuses videos whose last features are not the 7 x 7 of at least 2 times that the logits pool."""
-    if -(-frames // 8) < 2 or {-(-height // 32), -(-width // 32)} != {7}:
+    if frames < FEWEST_FRAMES or {-(-height // 32), -(-width // 32)} != {7}:
         raise UserError(
-            f"found videos of {frames} frames of {height} x {width} pixels, expected at least 9 frames of 224 x 224 "
-            "(193 to 224) for I3D's logits: resize them, or ask for another endpoint"
+            f"found videos of {frames} frames of {height} x {width} pixels, expected at least {FEWEST_FRAMES} "
+            "frames of 224 x 224 (193 to 224) for I3D's logits: resize them, or ask for another endpoint"
         )

@@ -27,7 +27,7 @@ _MOST_FPS_OF_UNEVEN_FRAMES = 30
 _TOLD = (OSError, RuntimeError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _UNTOLD = (LookupError, ArithmeticError, struct.error)
 # What ffmpeg tells of a .mkv or .webm that lacks its end, and takes for none of its errors.
-_ENDS_EARLY = "File ended prematurely"
+_ENDS_EARLY = re.compile(r"^\[\S+ @ 0x\w+\] File ended prematurely", re.MULTILINE)
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -151,7 +151,7 @@ def _frames_of(process: subprocess.Popen[bytes], said: IO[bytes]) -> Iterator[np
         count += 1
         yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
     code, told = process.wait(), _text(said)
-    if code or not count or _ENDS_EARLY in told:
+    if code or not count or _ENDS_EARLY.search(told):
         raise ValueError(_reason(told, count))
 
 
@@ -160,11 +160,16 @@ def _reason(told: str, count: int) -> str:
     if "does not contain any stream" in told:
         return "it holds no video, such as sound alone"
     if "moov atom not found" in told:
-        return "its list of frames is not there, which is at the end of many files: it is cut off or was never finished"
+        return "its list of frames is not there: it is cut off, was never finished, or holds something else"
     given, _, _ = told.partition("\nOutput #0")
     lasts = re.search(r"^  Duration: (\d+):(\d+):([\d.]+)", given, re.MULTILINE)
     rate = re.search(r"^ +Stream #\S+ Video: .*?, ([\d.]+) fps", given, re.MULTILINE)
-    if count and lasts and rate:
+    if not count and rate:
+        return "it is damaged or cut off before its first frame"
+    # Sound may last longer, and the file then as long as the sound.
+    if lasts and rate and " Audio: " in given:
+        return f"it is damaged or cut off after {counted(count, 'frame')}"
+    if lasts and rate:
         seconds = 3600 * int(lasts[1]) + 60 * int(lasts[2]) + float(lasts[3])
         return f"it is damaged or cut off after {counted(count, 'frame')} of about {round(seconds * float(rate[1]))}"
     last = (told.strip().splitlines() or ["it holds no frame"])[-1]

@@ -57,7 +57,14 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    "names", [(), (".lock",), (".lock", ".demo.host-1-ab.json"), (".lock", "demo.json", "data", "notes.txt")]
+    "names",
+    [
+        (),
+        ("lost+found", ".DS_Store"),
+        (".lock",),
+        (".lock", ".demo.host-1-ab.json"),
+        (".lock", "demo.json", "data", "notes.txt"),
+    ],
 )
 def test_a_demo_goes_on_whenever_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]

@@ -161,6 +161,14 @@ def test_processes_that_begin_together_find_what_one_does(
             "I3D weights: found nothing at no.pt, expected a file; download",
         ),
         (["--i3d_file", "no.pt"], "found --i3d_file, which no measure of moving_shapes reads"),
+        (
+            ["--protocol", "reconstruction", "--task", "moving_shapes_openings", "--i3d_file", ""],
+            "found an empty --i3d_file, expected a path",
+        ),
+        (
+            ["--protocol", "reconstruction", "--task", "moving_shapes_openings", "--samples", "2"],
+            "found 2 samples of each clip in moving_shapes_openings_reconstruction, expected 1 reconstruction",
+        ),
         (["--protocol", "prediction"], "found protocol prediction without --task, expected the task of your dataset"),
         (["--task", "my_videos_video_text"], "found --task with protocol moving_shapes, which has a task of its own"),
         (["--fvd", "new"], "found fvd 'new', expected one of original, cd-fvd"),
@@ -198,6 +206,15 @@ def test_what_is_left_out_is_told_before_drawing_with_what_it_costs_later(
     ]
     assert cost.startswith("what is left out can be measured later only by making all videos anew, under another")
     assert "found nothing at no.pt" in mistake
+
+
+def test_a_task_that_is_not_there_is_told_before_a_checkpoint_is_exported(
+    tokenizer_workdir: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--workdir", str(tokenizer_workdir), "--protocol", "reconstruction", "--task", "nope"]
+    assert main([*command, "--data_dir", str(data_dir), "--out", str(tmp_path / "out")]) == 2
+    assert "found mixture 'nope'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("out", ["out", "out/moving_shapes.json"])

@@ -138,6 +138,20 @@ def test_what_is_beside_or_above_what_is_meant_will_do(
         assert inspect(capsys, asked) == {"inspected": str(place), **inspect(capsys, place)}
 
 
+def test_where_one_stands_is_what_is_meant(
+    transformer_workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in a checkpoint, whose own name is its step."""
+    checkpoint = transformer_workdir / "checkpoints" / "7"
+    monkeypatch.chdir(checkpoint)
+    expected = inspect(capsys, checkpoint)
+    assert expected["step"] == 7
+    assert inspect(capsys, pathlib.Path(".")) == expected
+    assert inspect(capsys, pathlib.Path("../7")) == expected
+    monkeypatch.chdir(checkpoint / "state")
+    assert inspect(capsys, pathlib.Path("..")) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -191,8 +205,8 @@ def test_a_prepared_dataset_of_which_files_are_gone_is_told(
     dataset = dataset_folder(tmp_path / "1.0.0")
     splits = [{"name": "train", "shardLengths": ["1", "2"], "numBytes": "9"}]
     (dataset / "dataset_info.json").write_text(json.dumps({"name": "clips", "version": "1.0.0", "splits": splits}))
-    (dataset / "statistics.json").write_text("{}")
-    (dataset / "prepare.json").write_text('{"name": "clips"}')
+    (dataset / "statistics.json").write_text('{"splits": {}}')
+    (dataset / "prepare.json").write_text('{"name": "clips", "size": 32, "frames": 17}')
     assert main(["inspect", str(dataset)]) == 2
     told = capsys.readouterr().err
     assert "is damaged: found 0 of 2 train files, expected also clips-train.tfrecord-00000-of-00002: delete" in told

@@ -115,6 +115,8 @@ def test_an_interruption_while_tensorflow_loads_is_told() -> None:
     """Its own words are hidden while it loads, and an interruption's are not."""
     program = (
         "import os, signal, sys\n"
+        # What is started in the background may have been told to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from phenaki_jax.cli.main import _reliable_interrupts\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"

@@ -49,14 +49,26 @@ def test_every_batch_is_of_one_size_and_of_the_feed_whose_turn_it_is(two_sizes: 
     assert 9 <= sides(batches).count(64) <= 11
 
 
-def feed_of_numbers(number: int) -> MixtureFeed:
-    """Endless batches of one number."""
-    settings = FeedSettings(f"number {number}", "train", 1, 1, 1, 1, "tokenizer", 0, shuffle=True, repeat=True)
+def feed_of_numbers(number: int, batches: int = -1) -> MixtureFeed:
+    """So many batches of one number, without end where it is negative."""
+    repeats = batches < 0
+    settings = FeedSettings(f"number {number}", "train", 1, 1, 1, 1, "tokenizer", 0, shuffle=True, repeat=repeats)
     mesh = jax.make_mesh((1, 1, 1), AXES, devices=jax.devices()[:1])
-    dataset = tf.data.Dataset.from_tensors({"number": tf.constant([number])}).repeat()
-    return MixtureFeed(
-        [dataset], settings, NamedSharding(mesh, PartitionSpec()), [seqio.ShardInfo(0, 1)], count=lambda: 0
-    )
+    dataset = tf.data.Dataset.from_tensors({"number": tf.constant([number])}).repeat(batches)
+    sharding, shares = NamedSharding(mesh, PartitionSpec()), [seqio.ShardInfo(0, 1)]
+    return MixtureFeed([dataset], settings, sharding, shares, too_few=lambda: UserError("fill no batch"))
+
+
+def test_a_feed_that_goes_on_from_its_end_just_ends(tmp_path: pathlib.Path) -> None:
+    """It has filled batches before."""
+    with pytest.raises(UserError, match="fill no batch"):
+        next(AlternatingFeed([feed_of_numbers(0, 0)], [1.0], 0))
+    feed = AlternatingFeed([feed_of_numbers(0, 1)], [1.0], 0)
+    next(feed)
+    feed.save(tmp_path)
+    resumed = AlternatingFeed([feed_of_numbers(0, 1)], [1.0], 0)
+    resumed.restore(tmp_path)
+    assert list(resumed) == []
 
 
 def turns(rates: Sequence[float], seed: int, batches: int) -> list[int]:

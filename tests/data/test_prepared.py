@@ -157,15 +157,10 @@ def test_a_split_that_is_absent_is_told_with_what_makes_it(
             1,
             6,
             "6 examples",
-            r"set --gin.EVAL_BATCH_SIZE=6 \(BATCH_SIZE, if the run file has no EVAL_BATCH_SIZE\), or pr",
+            r"set --gin.EVAL_BATCH_SIZE=6 \(BATCH_SIZE, if the run file has no EVAL_BATCH_SIZE\); or r",
         ),
-        (
-            4,
-            6,
-            "6 examples",
-            "set --gin.EVAL_BATCH_SIZE=4 .*, or prepare more videos, or with a larger --test_share, un",
-        ),
-        (4, 1, "1 example", "prepare more videos, or with a larger --test_share, under another --name or --version$"),
+        (4, 6, "6 examples", "set --gin.EVAL_BATCH_SIZE=4 .*; or read more examples, as phenaki prepare makes"),
+        (4, 1, "1 example", "read more examples, as phenaki prepare makes of more videos, or with a larger --test"),
     ],
 )
 def test_of_a_test_split_that_fills_no_batch_it_is_told_how_many_there_are_and_what_to_set(
@@ -177,6 +172,23 @@ def test_of_a_test_split_that_fills_no_batch_it_is_told_how_many_there_are_and_w
         UserError, match=f"^the test split of few is smaller than one batch of 8: found {found}; {advice}"
     ):
         next(few)
+
+
+def test_what_is_advised_to_readers_of_uneven_shares_goes(tmp_path: pathlib.Path) -> None:
+    """Of two files, of three examples and of two, two readers have four in equal shares."""
+    write_dataset(tmp_path, "few", {"test": 5})
+    once = {"order": Order(2), "shuffle": False, "repeat": False}
+    told = "found 5 examples, of which equal shares of 2 readers have 4; set --gin.EVAL_BATCH_SIZE=4 "
+    with pytest.raises(UserError, match=told):
+        next(feed_of("few", "test", tmp_path, batch_size=6, **once))
+    assert next(feed_of("few", "test", tmp_path, batch_size=4, **once))["video"].shape[0] == 4
+
+
+def test_of_a_mixture_it_is_told_that_it_ends_with_its_smallest_part(tmp_path: pathlib.Path) -> None:
+    write_dataset(tmp_path, "few", {"test": 2, "test_images": 30})
+    told = "found [1-7] examples?, as it ends with the smallest of few_\\w+, few_\\w+; .*name one of these alone"
+    with pytest.raises(UserError, match=told):
+        next(feed_of("few", "test", tmp_path, batch_size=8, shuffle=False, repeat=False))
 
 
 def test_what_is_read_again_and_again_fills_batches_however_few_it_is(data_dir: pathlib.Path) -> None:

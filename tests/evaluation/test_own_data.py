@@ -7,7 +7,7 @@ import pytest
 
 from phenaki_jax.errors import UserError
 from phenaki_jax.evaluation.measures import MEASURES
-from phenaki_jax.evaluation.own_data import OWN_MEASURES, check_own, own_protocol
+from phenaki_jax.evaluation.own_data import OWN_MEASURES, check_own, left_out_of_short, own_protocol
 from phenaki_jax.inference.phenaki import Phenaki
 
 TASK = "moving_shapes_video_text"
@@ -34,6 +34,15 @@ def test_a_model_that_is_given_nothing_predicts_nothing(model: Phenaki, data_dir
     alone = Phenaki(model.config, model.params, dataclasses.replace(model.metadata, prefix_frames=0))
     with pytest.raises(UserError, match=r"nothing goes on from \(prefix_frames 0\), expected one that is given frames"):
         own_protocol("prediction", TASK, alone, data_dir, {})
+
+
+def test_windows_too_short_for_i3d_have_the_other_measures() -> None:
+    """It reads 9 frames and more."""
+    measures = OWN_MEASURES["reconstruction"]
+    assert left_out_of_short(measures, 9) == {}
+    short = left_out_of_short(measures, 7)
+    assert list(short) == ["fvd", "kvd", "fvd_infinity"]
+    assert set(short.values()) == {"needs at least 9 frames, and found 7"}
 
 
 @pytest.mark.parametrize("kind", OWN_MEASURES)

@@ -229,6 +229,24 @@ def test_a_video_of_others_of_which_the_end_is_missing_is_refused(tmp_path: path
         read_video(file)
 
 
+def test_words_of_a_file_are_no_words_of_ffmpeg(tmp_path: pathlib.Path) -> None:
+    """Such as those by which it tells that one is cut off."""
+    write_video(tmp_path / "clip.mp4", np.zeros((20, 64, 64, 3), np.uint8), 8.0)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", tmp_path / "clip.mp4", "-metadata"]
+    subprocess.run([*command, "comment=File ended prematurely", tmp_path / "clip.mkv"], check=True, capture_output=True)
+    assert len(read_video(tmp_path / "clip.mkv")[0]) == 20
+
+
+def test_of_a_video_with_sound_it_is_not_told_how_many_frames_there_were(tmp_path: pathlib.Path) -> None:
+    """The file lasts as long as the sound."""
+    file = tmp_path / "clip.mkv"
+    inputs = ["-f", "lavfi", "-i", "testsrc=duration=1:rate=8", "-f", "lavfi", "-i", "sine=duration=9"]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *inputs, file], check=True, capture_output=True)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 9 // 10])
+    with pytest.raises(UserError, match=r"cannot be read \(it is damaged or cut off after 8 frames\): expected"):
+        read_video(file)
+
+
 def test_sound_alone_is_no_video(tmp_path: pathlib.Path) -> None:
     sound = ["-f", "lavfi", "-i", "sine=duration=1", str(tmp_path / "clip.mp4")]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *sound], check=True, capture_output=True)

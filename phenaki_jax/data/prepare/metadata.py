@@ -52,7 +52,9 @@ class PreparedDataset:
             fps = float(settings.get("fps", 0.0))
             return cls(folder, settings["name"], settings["size"], settings["frames"], examples, fps)
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{folder}: found metadata without {error}: prepare the dataset again") from error
+            raise UserError(
+                f"{folder}: found metadata without {error}, expected it: delete {folder} and prepare the dataset again"
+            ) from error
 
     def shards(self, split: str) -> list[Path]:
         """The files of a split, in order."""

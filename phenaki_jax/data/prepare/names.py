@@ -35,6 +35,6 @@ def check_name(settings: PrepareSettings) -> None:
     dataset = published(name)
     if dataset is not None and dataset.fps and settings.fps != dataset.fps:
         raise UserError(
-            f"found fps {settings.fps:g} of {name}, expected {dataset.fps:g}, the rate of the published dataset of "
-            f"this name: set --fps {dataset.fps:g}, or choose another --name"
+            f"found fps {settings.fps:g} of {name}, expected {dataset.fps:g}, the rate of the published "
+            f"{dataset.name}, as which it would be read: set --fps {dataset.fps:g}, or choose another --name"
         )

@@ -49,9 +49,11 @@ def rows_of(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
 
 
 def _column(name: str, settings: PrepareSettings) -> str:
-    """What a column is known by, which may be written in capitals; one that is ignored by its own name alone."""
-    known = name.lower() in COLUMNS and name not in settings.ignored_columns
-    return name.lower() if known else name
+    """What a column is known by, of those to read and those to ignore, which may be written in capitals."""
+    if name in settings.ignored_columns:
+        return name
+    alike = [each for each in (*COLUMNS, *settings.ignored_columns) if each.lower() == name.lower()]
+    return alike[0] if alike else name
 
 
 def _known_columns(path: Path, written: list[str], settings: PrepareSettings) -> list[str]:
@@ -126,7 +128,7 @@ def _csv_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
     for line, data in (records := _CsvRecords(_lines(path), "\t,;" if path.suffix.lower() == ".tsv" else ",\t;")):
         try:
             text, note = decode_text(data)
-            values = _csv_values(text, records.delimiter)
+            values = _values(text, records.delimiter, len(columns))
         except (UserError, csv.Error) as error:
             yield Numbered(line, None, (), f"cannot be read ({error})")
             continue
@@ -142,6 +144,17 @@ def _csv_rows(path: Path, settings: PrepareSettings) -> Iterator[Numbered]:
             yield Numbered(line, row, (note,) if note else (), "")
     if not columns:
         raise UserError(f"{path}: found an empty table, expected a line of columns such as file,caption")
+
+
+def _values(text: str, delimiter: str, columns: int) -> list[str]:
+    """Of one row; between tabs quotes may be quotes and nothing else, as files of tabs commonly have no others."""
+    try:
+        return _csv_values(text, delimiter)
+    except csv.Error:
+        plain = text.rstrip("\r\n").split(delimiter)
+        if delimiter != "\t" or len(plain) != columns:
+            raise
+        return plain
 
 
 def _csv_values(text: str, delimiter: str) -> list[str]:

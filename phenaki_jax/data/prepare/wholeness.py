@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from phenaki_jax.data.prepare.metadata import read_json, read_settings, read_statistics, shard_name
+from phenaki_jax.data.prepare.metadata import PreparedDataset, read_json, shard_name
 from phenaki_jax.errors import UserError
 
 # What TFDS writes, and reads a dataset by.
@@ -19,12 +19,11 @@ def check_whole(folder: Path) -> None:
       UserError: says what is damaged, and how to make it again.
     """
     info, _ = (read_json(folder / name) for name in (_INFO_FILE, _FEATURES_FILE))
-    read_statistics(folder)
-    name = read_settings(folder)["name"]
+    name = PreparedDataset.read(folder).name
     try:
         wanted = {split["name"]: (len(split["shardLengths"]), int(split["numBytes"])) for split in _splits(info)}
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, f"{_INFO_FILE} without the files of its splits ({error!r}), expected them") from error
+        raise _damaged(folder, f"{_INFO_FILE} without the files of its splits, expected them") from error
     for split, (count, size) in wanted.items():
         files = [folder / shard_name(name, split, index, count) for index in range(count)]
         if absent := [file for file in files if not file.is_file()]:

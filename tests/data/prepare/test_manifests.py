@@ -116,6 +116,17 @@ def test_a_tsv_has_tabs_whatever_else_its_first_line_has(folder: pathlib.Path) -
     assert in_short(read(folder / "table.TSV", "file\na,b.mp4\n")) == [("a,b.mp4", ())]
 
 
+def test_quotes_between_tabs_may_be_quotes_and_nothing_else(folder: pathlib.Path) -> None:
+    """As most programs write captions there; what is quoted as in a csv is that."""
+    text = 'file\tcaption\na.mp4\ta 5" pipe\na.mp4\t"Hello" he says\nb.webm\t"a ""big"" cat"\nb.webm\t"a\nhound"\n'
+    assert in_short(read(folder / "table.tsv", text)) == [
+        ("a.mp4", ('a 5" pipe',)),
+        ("a.mp4", ('"Hello" he says',)),
+        ("b.webm", ('a "big" cat',)),
+        ("b.webm", ("a hound",)),
+    ]
+
+
 def test_columns_may_be_in_capitals(folder: pathlib.Path) -> None:
     found = read(folder / "table.csv", "File,CAPTION,Split\na.mp4,a dog,test\n")
     assert [(each.key, each.captions, each.split) for each in found] == [("a.mp4", ("a dog",), "test")]
@@ -123,6 +134,9 @@ def test_columns_may_be_in_capitals(folder: pathlib.Path) -> None:
     assert [(each.key, each.captions, each.start) for each in found] == [("a.mp4", ("a dog",), 0), ("b.webm", (), 2)]
     with pytest.raises(UserError, match=r"found unknown column 'Titel', .* --ignore_columns Titel$"):
         read(folder / "table.csv", "File,Titel\na.mp4,x\n")
+    for ignored in ("titel", "TITEL"):
+        found = read(folder / "table.csv", "File,Titel\na.mp4,x\n", ignored_columns=(ignored,))
+        assert in_short(found) == [("a.mp4", ())]
     # One that is ignored is none of these, however it is written.
     found = read(folder / "table.csv", "file,Caption,caption\na.mp4,a dog,a hound\n", ignored_columns=("Caption",))
     assert in_short(found) == [("a.mp4", ("a hound",))]

@@ -209,6 +209,7 @@ def rewrite_info(folder: pathlib.Path, text: str) -> None:
         (lambda folder: rewrite_info(folder, '{"splits": []}'), "found dataset_info.json without the files of its"),
         (lambda folder: (folder / "features.json").unlink(), "features.json cannot be read"),
         (lambda folder: (folder / "statistics.json").write_text("{"), "statistics.json cannot be read"),
+        (lambda folder: (folder / "statistics.json").write_text("{}"), "found metadata without 'splits'"),
     ],
 )
 def test_a_finished_dataset_that_was_damaged_is_refused_with_the_way_to_make_it_again(
