@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image
 
 from phenaki_jax.data.feed import make_feed
-from phenaki_jax.data.prepare.metadata import SETTINGS_FILE, STATISTICS_FILE
+from phenaki_jax.data.prepare.metadata import SETTINGS_FILE, STATISTICS_FILE, shard_name
 from phenaki_jax.data.prepare.pictures import encode_jpeg
-from phenaki_jax.data.prepare.records import encode_example, framed, shard_name
+from phenaki_jax.data.prepare.records import encode_example, framed
 from phenaki_jax.data.prepare.settings import PrepareSettings
 from phenaki_jax.data.tensorflow_stack import tf
 from phenaki_jax.training import loop

@@ -1,6 +1,8 @@
 """The files around the code agree with each other and with what is installed."""
 
+import ast
 import importlib.metadata
+import importlib.util
 import pathlib
 import re
 import tomllib
@@ -15,6 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"]]
+BENCHMARKS = sorted(ROOT.glob("benchmarks/**/*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 MARKDOWN_LINK = re.compile(r"\]\(<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]+)\"", re.MULTILINE)
@@ -56,3 +59,13 @@ def test_relative_links_lead_somewhere(page: pathlib.Path) -> None:
     """Every relative link of the documentation points to something that exists."""
     broken = [link for link in relative_links(page) if not (page.parent / link).exists()]
     assert not broken
+
+
+@pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_a_benchmark_takes_of_the_package_is_there(file: pathlib.Path) -> None:
+    """Benchmarks run in environments of their own, where nothing else would notice a name that has moved."""
+    imports = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+    for module in (node for node in imports if (node.module or "").startswith("phenaki_jax")):
+        for name in (alias.name for alias in module.names):
+            found = importlib.import_module(str(module.module))
+            assert hasattr(found, name) or importlib.util.find_spec(f"{module.module}.{name}"), f"no {name} in {found}"
