@@ -188,6 +188,8 @@ def run_process(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
+    # All is done, and what takes leave would tell of an interruption with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(exit_code)
 
 

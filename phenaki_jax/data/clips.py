@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from phenaki_jax.data.feed import FeedSettings, told_damage
 from phenaki_jax.data.records import EncodedRecords
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
+from phenaki_jax.data.splits import check_split
 from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError, reason_of
 
@@ -99,6 +100,5 @@ def _task(name: str, split: str, data_dir: str | os.PathLike[str]) -> seqio.Task
     provider = provider_of(name, data_dir)
     if not isinstance(provider, seqio.Task):
         raise UserError(f"found the mixture {name}, expected a task, such as {name}_video_text: name one")
-    if split not in provider.splits:
-        raise UserError(f"found split {split!r}, expected one of {', '.join(sorted(provider.splits))} of {name}")
+    check_split(provider, split)
     return provider

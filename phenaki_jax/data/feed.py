@@ -20,6 +20,7 @@ from phenaki_jax.data.converters import TokenizerFeatureConverter, TransformerFe
 from phenaki_jax.data.packing import pack_images
 from phenaki_jax.data.position import Order, restore_position, save_position
 from phenaki_jax.data.precomputed import PrecomputedFeatureConverter
+from phenaki_jax.data.records import EncodedRecords
 from phenaki_jax.data.seqio_errors import told_features, without_repeated_errors
 from phenaki_jax.data.shares import parts_held, shares_of_process, ways_of
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
@@ -35,6 +36,8 @@ _SEED_OF_STEP = 1_000_003
 _CORES_USED_UNTUNED = 16
 # What TensorFlow makes of a failed assertion, in whose data are the words and numbers of `converters`.
 _FAILED_CHECK = re.compile(r"assertion failed: (\[.*\])")
+# Around what it says of damage.
+_OF_TENSORFLOW = re.compile(r"^\{\{.*?\}\} | \[Op:.*$", re.DOTALL)
 _PART = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -56,6 +59,7 @@ class FeedSettings:
       vocabulary: of sentencepiece, a file; bytes where empty.
       pack_images: whether images share rows.
       begun: see `Order`.
+      data: datasets with their versions, where these may have several.
     """
 
     mixture: str
@@ -71,6 +75,7 @@ class FeedSettings:
     vocabulary: str = ""
     pack_images: bool = False
     begun: int = 0
+    data: str = ""
 
     @property
     def times(self) -> int:
@@ -203,9 +208,10 @@ def told_damage(batches: Iterable[Any], settings: FeedSettings) -> Iterator[dict
         examples = f"the {settings.split} examples of {settings.mixture}"
         if failed := _FAILED_CHECK.search(str(error)):
             raise UserError(f"{examples} do not fit: {' '.join(_PART.findall(failed[1]))}") from error
+        reason = _OF_TENSORFLOW.sub("", reason_of(error))
         raise UserError(
-            f"{examples} cannot be read ({reason_of(error)}); see whether their files are whole and their features as "
-            "the task says"
+            f"{examples} cannot be read ({reason}); see whether their files are whole, or make the dataset again, and "
+            "whether their features are as the task says"
         ) from error
 
 
@@ -267,6 +273,7 @@ def make_feed(
         vocabulary=vocabulary,
         pack_images=pack_images,
         begun=order.begun if order else 0,
+        data=_versions(provider),
     )
     if converter not in CONVERTERS:
         raise UserError(f"found converter {converter!r}, expected one of {', '.join(CONVERTERS)}")
@@ -277,6 +284,14 @@ def make_feed(
     multiple = math.lcm(ways_of(sharding), count)
     too_few = functools.partial(_too_few, provider, settings, count, multiple, os.fspath(data_dir))
     return MixtureFeed(datasets, settings, sharding, shares, too_few=too_few, writes=writes)
+
+
+def _versions(provider: seqio.Mixture | seqio.Task) -> str:
+    """Of the datasets that may have several."""
+    tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
+    sources = [task.source for task in tasks]
+    found = {source.version for source in sources if isinstance(source, EncodedRecords)}
+    return ", ".join(sorted(found - {""}))
 
 
 def readers_of(sharding: NamedSharding) -> int:

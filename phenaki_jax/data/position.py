@@ -15,6 +15,8 @@ from phenaki_jax.data.tensorflow_stack import seqio, tf
 from phenaki_jax.errors import UserError
 
 _SETTINGS_FILE = "feed.json"
+# Of datasets, which older positions do not tell.
+_VERSIONS = "data"
 _SHARE = re.compile(r"share_\d+_of_(\d+)")
 
 
@@ -103,9 +105,14 @@ def restore_position(
             "resume with the settings it was saved with"
         )
     before, wanted = _flat(saved), _flat(settings)
-    if differing := [name for name in wanted if before.get(name) != wanted[name]]:
+    told = [name for name in wanted if name in before or not name.endswith(_VERSIONS)]
+    if differing := [name for name in told if before.get(name) != wanted[name]]:
         differences = ", ".join(f"{name}={before.get(name)!r}, not {wanted[name]!r}" for name in differing)
-        raise UserError(f"found a position in {place} with {differences}: resume with the settings it was saved with")
+        newer = "; of a dataset the newest version is read: move it away until this training is done"
+        raise UserError(
+            f"found a position in {place} with {differences}: resume with the settings it was saved with"
+            f"{newer if differing[0].endswith(_VERSIONS) else ''}"
+        )
     _checkpoint(iterators).read(str(place / "iterator")).assert_consumed()
     return saved
 

@@ -51,6 +51,11 @@ class PreparedExamples(EncodedRecords):
             [split for split in SPLITS if dataset.examples.get(split + self._kind)], shuffle_buffer=shuffle_buffer
         )
 
+    @property
+    def version(self) -> str:
+        """The one that is read, the newest; see `EncodedRecords.version`."""
+        return f"{self._dataset.name} {self._dataset.folder.name}"
+
     def list_shards(self, split: str) -> Sequence[str]:
         """The files of a split; see `EncodedRecords.list_shards`."""
         folder = self._dataset.folder

@@ -36,6 +36,11 @@ class EncodedRecords(seqio.DataSource, abc.ABC):
     def supports_arbitrary_sharding(self) -> bool:
         return True
 
+    @property
+    def version(self) -> str:
+        """Of the dataset, with its name; empty where it has none that another may take the place of."""
+        return ""
+
     @abc.abstractmethod
     def list_shards(self, split: str) -> Sequence[str]:
         """The files of a split.

@@ -139,6 +139,9 @@ def evaluate(evaluation: Evaluation) -> Found | None:
         raise UserError(f"found batch_size {config.batch_size}, expected a multiple of {ways}, the devices there are")
     _check_counts(protocol, evaluation.measures)
     drawer = Drawer(evaluation.model, protocol, evaluation.layout, config.seed)
+    # Clips that are too few or do not fit are told before a folder belongs to this evaluation.
+    for split in evaluation.described["clips"]:
+        OrderedExamples(protocol, split, config.seed, evaluation.data_dir).at([0])
     real, generated = _stores(evaluation)
     look, of_real = _Looker(evaluation, evaluation.networks), _networks_of_real(evaluation)
     with evaluation.layout.applied():

@@ -117,12 +117,16 @@ def usable_measures(name: str, measures: Sequence[str], files: NetworkFiles) -> 
     """The measures of a protocol of this name, each with the files that it lacks.
 
     Raises:
-      UserError: all lack some; or a file is given that none reads.
+      UserError: all lack some; or a file is given that none reads, or without those that are read with it.
     """
     networks = {measure: MEASURES[measure].network for measure in measures}
     read = {file for network in networks.values() if network for file in _FILES[network]}
     if idle := [file for files_of in _FILES.values() for file in files_of if getattr(files, file) and file not in read]:
         raise UserError(f"found --{idle[0]}, which no measure of {name} reads; leave it out, or name another protocol")
+    for network in filter(None, dict.fromkeys(networks.values())):
+        absent = files.absent(network)
+        if absent and (alone := [file for file in _FILES[network] if file not in absent]):
+            raise UserError(f"found --{alone[0]} without --{absent[0]}, expected both: name the other, or neither")
     lacking = {measure: files.absent(network) if network else [] for measure, network in networks.items()}
     if all(lacking.values()):
         # Several measures are of one network.

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phenaki_jax.data.clips import count_clips
-from phenaki_jax.errors import UserError
+from phenaki_jax.errors import UserError, near
 from phenaki_jax.evaluation.measures import MEASURES
-from phenaki_jax.evaluation.protocols import Protocol
+from phenaki_jax.evaluation.protocols import PROTOCOLS, Protocol
 from phenaki_jax.features.i3d import FEWEST_FRAMES
 from phenaki_jax.inference.phenaki import Phenaki
 
@@ -35,6 +35,9 @@ def check_own(kind: str, task: str | None) -> None:
             f"found protocol {kind} without --task, expected the task of your dataset: --task my_videos_video_text"
         )
     if task and kind not in OWN_MEASURES:
+        if kind not in PROTOCOLS:
+            guess = near(kind, OWN_MEASURES)
+            raise UserError(f"found protocol {kind!r}, {guess}expected one of {', '.join(OWN_MEASURES)} with --task")
         raise UserError(
             f"found --task with protocol {kind}, which has a task of its own; expected one of "
             f"{', '.join(OWN_MEASURES)}: name it with --protocol, or leave --task out"

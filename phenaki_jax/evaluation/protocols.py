@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from phenaki_jax.errors import UserError, check_at_least, check_types
+from phenaki_jax.errors import UserError, check_at_least, check_types, near
 from phenaki_jax.evaluation.measures import MEASURES
 
 KINDS = ("reconstruction", "prediction", "text_to_video", "class_to_video")
@@ -298,6 +298,6 @@ def protocol_named(name: str, **changes: int | None) -> Protocol:
       UserError: there is none of this name, or a number it cannot have.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"found protocol {name!r}, expected one of {', '.join(PROTOCOLS)}")
+        raise UserError(f"found protocol {name!r}, {near(name, PROTOCOLS)}expected one of {', '.join(PROTOCOLS)}")
     asked: dict[str, Any] = {attribute: value for attribute, value in changes.items() if value is not None}
     return dataclasses.replace(PROTOCOLS[name], **asked)

@@ -167,6 +167,9 @@ class Learner(Protocol):
     def check_frozen(self, frozen: Any) -> None:
         """Raises a UserError where the data was precomputed with other frozen parameters."""
 
+    def note_on_frozen(self, frozen: Any) -> str:
+        """What is to be known of frozen parameters that a checkpoint held; empty where that is nothing."""
+
     def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
         """The kind of the optimizer of each network, which the state of `transform` depends on."""
 

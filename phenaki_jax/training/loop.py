@@ -179,6 +179,9 @@ def train(
         print(f"going on from step {first_step}{settings}{rest}", flush=True)
         if is_new:
             print("the examples begin a new order: that of before is for another number of processes", flush=True)
+        # Several processes may hold parts of it.
+        if jax.process_count() == 1 and (note := learner.note_on_frozen(state.frozen)):
+            print(note, flush=True)
     log = RunLog(Path(workdir), first_step)
     seen: Any = None
     before: Any = None

@@ -72,7 +72,8 @@ def configure(gin_files: Sequence[str], gin_bindings: Sequence[str], *, stand_in
 def _read(file: str) -> Path:
     path = next((each for each in (Path(file), _ROOT / file) if each.exists()), None)
     if path is None:
-        raise UserError(f"found no gin file {file}, expected a run file such as {_EXAMPLE}")
+        ours = (str(each.relative_to(_ROOT)) for each in (_ROOT / "gin_configs").rglob("*.gin"))
+        raise UserError(f"found no gin file {file}, {near(file, ours)}expected a run file such as {_EXAMPLE}")
     if not path.is_file():
         raise UserError(f"found {file}, which is no file, expected a run file such as {_EXAMPLE}")
     if path.read_bytes().startswith(codecs.BOM_UTF8):

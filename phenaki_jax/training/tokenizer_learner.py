@@ -177,6 +177,10 @@ class TokenizerLearner:
     def check_frozen(self, frozen: Any) -> None:
         """Nothing is precomputed."""
 
+    def note_on_frozen(self, frozen: Any) -> str:
+        """Checkpoints hold none."""
+        return ""
+
     def optimizer_kinds(self, optimizer: OptimizerConfig) -> dict[str, str]:
         """That of the tokenizer and, where there is one, of the discriminator."""
         return {name: config.kind for name, config in self._optimizers(optimizer).items()}

@@ -283,6 +283,17 @@ class TransformerLearner:
                 f"{self.tokenizer_workdir}: precompute again into another folder, or name the tokenizer that made them"
             )
 
+    def note_on_frozen(self, frozen: Any) -> str:
+        """Says where the tokenizer of a checkpoint is not the one that is named now, which is not taken then."""
+        kept = "goes on with the tokenizer that it began with"
+        try:
+            named = self._read_tokenizer()
+        except UserError as error:
+            return f"{kept}, as none that fits is in {self.tokenizer_workdir}: {error}"
+        if fingerprint(named["tokenizer"]) == fingerprint(frozen["tokenizer"]):
+            return ""
+        return f"{kept}, and not with the one that is now in {self.tokenizer_workdir}: that takes another workdir"
+
     def _read_tokenizer(self) -> dict[str, Any]:
         wanted = TokenizerLearner(self.model.tokenizer).describe()
         read = checkpoints.read_parameters_that_fit(self.tokenizer_workdir, wanted)

@@ -147,7 +147,7 @@ def test_processes_that_begin_together_find_what_one_does(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--protocol", "bear"], "found protocol 'bear', expected one of moving_shapes, "),
+        (["--protocol", "bear"], "found protocol 'bear', did you mean bair? expected one of moving_shapes, "),
         (["--examples", "0"], "found examples 0, expected at least 1"),
         (["--examples", "4", "--step", "3"], "found --step without --workdir"),
         (["--no-ema"], "found --ema without --workdir"),

@@ -54,7 +54,7 @@ def test_a_split_is_told_from_others(dataset: SmallDataset) -> None:
 
 
 def test_what_has_no_clips_is_refused(dataset: SmallDataset) -> None:
-    with pytest.raises(UserError, match="found split 'val', expected one of test, train of moving_shapes_openings"):
+    with pytest.raises(UserError, match="found split 'val', expected one of test, train, of moving_shapes_openings"):
         fingerprint_of_split(TASK, "val", dataset.data_dir)
     with pytest.raises(UserError, match="found the mixture moving_shapes_joint, expected a task"):
         next(read_clips("moving_shapes_joint", "test", 11, 0, dataset.data_dir))

@@ -191,6 +191,19 @@ def test_of_a_mixture_it_is_told_that_it_ends_with_its_smallest_part(tmp_path: p
         next(feed_of("few", "test", tmp_path, batch_size=8, shuffle=False, repeat=False))
 
 
+def test_a_position_is_of_the_version_that_was_read(tmp_path: pathlib.Path) -> None:
+    """A newer one that came since has other examples."""
+    write_dataset(tmp_path, "clips", {"train": 8})
+    feed = feed_of("clips", "train", tmp_path)
+    next(feed)
+    feed.save(tmp_path / "position")
+    feed_of("clips", "train", tmp_path).restore(tmp_path / "position")
+    write_dataset(tmp_path, "clips", {"train": 8}, "1.0.1")
+    told = "with data='clips 1.0.0', not 'clips 1.0.1': resume .*; of a dataset the newest version is read: move it aw"
+    with pytest.raises(UserError, match=told):
+        feed_of("clips", "train", tmp_path).restore(tmp_path / "position")
+
+
 def test_what_is_read_again_and_again_fills_batches_however_few_it_is(data_dir: pathlib.Path) -> None:
     assert next(feed_of("clips", "train", data_dir, batch_size=8))["video"].shape[0] == 8
     shared = feed_of("clips", "train", data_dir, batch_size=8, order=Order(4))

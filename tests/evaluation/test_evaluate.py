@@ -77,6 +77,16 @@ def test_numbers_tell_what_they_are_of(whole: tuple[Evaluation, list[dict[str, A
         assert picture.size == (11 * 32, 4 * 32)
 
 
+def test_clips_that_do_not_fit_leave_no_folder(
+    model: Phenaki, protocol: Protocol, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Which would belong to the evaluation that cannot be."""
+    longer = dataclasses.replace(protocol, frames=13, drawn_frames=0)
+    with pytest.raises(UserError, match="windows of 13 frames"):
+        evaluate(evaluation_of(model, longer, data_dir, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_done_is_not_done_again(
     whole: tuple[Evaluation, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

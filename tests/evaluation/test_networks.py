@@ -32,11 +32,11 @@ from phenaki_jax.features.weights import sha256_of
 
 def test_measures_without_files_are_told() -> None:
     measures = PROTOCOLS["kinetics400"].measures
-    lacking = usable_measures("kinetics400", measures, NetworkFiles(i3d_file="i3d.pt", clip_file="clip.bin"))
+    lacking = usable_measures("kinetics400", measures, NetworkFiles(i3d_file="i3d.pt"))
     assert lacking == {
         **{key: ["inception_file"] for key in ("fid", "kid", "fid_infinity", "inception_score")},
         **{key: [] for key in ("fvd", "kvd", "fvd_infinity")},
-        "clipsim": ["clip_vocabulary", "clip_merges"],
+        "clipsim": ["clip_file", "clip_vocabulary", "clip_merges"],
     }
     with pytest.raises(
         UserError,
@@ -46,6 +46,13 @@ def test_measures_without_files_are_told() -> None:
         usable_measures("kinetics400", measures, NetworkFiles())
     # What pixels alone tell needs none.
     assert usable_measures("moments_in_time", PROTOCOLS["moments_in_time"].measures, NetworkFiles())["psnr"] == []
+
+
+def test_a_file_without_those_that_are_read_with_it_is_refused() -> None:
+    """It would be left out after hours, of which nobody thinks who has named it."""
+    measures = PROTOCOLS["kinetics400"].measures
+    with pytest.raises(UserError, match="found --clip_file without --clip_vocabulary, expected both"):
+        usable_measures("kinetics400", measures, NetworkFiles(i3d_file="i3d.pt", clip_file="clip.bin"))
 
 
 def test_a_file_that_no_measure_reads_is_refused() -> None:

@@ -52,6 +52,12 @@ def test_a_kind_needs_a_task(kind: str) -> None:
         check_own(kind, None)
 
 
+def test_a_misspelt_kind_is_told() -> None:
+    told = "found protocol 'reconstuction', did you mean reconstruction. expected one of reconstruction, prediction, te"
+    with pytest.raises(UserError, match=told):
+        check_own("reconstuction", TASK)
+
+
 def test_a_published_protocol_has_its_own_task() -> None:
     check_own("bair", None)
     with pytest.raises(UserError, match=r"found --task with protocol bair, .*expected one of reconstruction, predict"):

@@ -47,7 +47,9 @@ def test_an_absent_dataset_is_told_with_the_command_that_docs_have(
 
 def test_other_numbers_are_asked_for_by_name() -> None:
     assert protocol_named("bair", examples=8, samples=None).videos == 800
-    with pytest.raises(UserError, match=r"found protocol 'bear', expected one of moving_shapes, .*bair"):
+    with pytest.raises(
+        UserError, match=r"found protocol 'bear', did you mean bair. expected one of moving_shapes, .*bair"
+    ):
         protocol_named("bear")
 
 

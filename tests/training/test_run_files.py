@@ -126,6 +126,12 @@ def test_what_a_run_file_leaves_open_is_asked_for() -> None:
         run_files.configure([TOKENIZER], [])
 
 
+def test_a_misspelt_run_file_is_told_with_the_nearest() -> None:
+    told = "found no gin file gin_configs/runs/video_tokenizer.gin, did you mean gin_configs/runs/videos_tokenizer.gin"
+    with pytest.raises(UserError, match=told):
+        run_files.configure(["gin_configs/runs/video_tokenizer.gin"], [])
+
+
 def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="which is no file, expected a run file"):
         run_files.configure([str(tmp_path)], [])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -262,3 +263,17 @@ def test_loss_and_gradients_of_packed_images_are_those_of_images_alone(
     difference = optax.tree.norm(optax.tree.sub(gradients, packed_gradients))
     assert difference <= 1e-5 * optax.tree.norm(gradients)
     assert float(packed_outputs["padding"][0]) < float(outputs["padding"][0])
+
+
+def test_a_tokenizer_that_is_not_the_checkpoints_is_told(
+    transformer_learner: TransformerLearner, tmp_path: Path
+) -> None:
+    """A training that goes on does so with the one that it began with."""
+    frozen = transformer_learner.load_frozen(transformer_learner.frozen_spec())
+    assert transformer_learner.note_on_frozen(frozen) == ""
+    other = jax.tree.map(lambda array: array + 1, frozen)
+    kept = "goes on with the tokenizer that it began with, "
+    named = transformer_learner.tokenizer_workdir
+    assert transformer_learner.note_on_frozen(other).startswith(f"{kept}and not with the one that is now in {named}:")
+    gone = dataclasses.replace(transformer_learner, tokenizer_workdir=str(tmp_path / "gone"))
+    assert gone.note_on_frozen(frozen).startswith(f"{kept}as none that fits is in {tmp_path / 'gone'}: found no check")
