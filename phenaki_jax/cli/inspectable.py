@@ -17,6 +17,8 @@ _EXPECTED = (
     "expected the folder of an exported model, a training, a checkpoint, precomputed data or a version of a dataset; "
     "or a video, a picture, .safetensors or .pt"
 )
+# A dataset's folder, until it is whole.
+_UNFINISHED = "incomplete."
 # As a dataset's name, configuration and version.
 _DEPTH = 3
 _SHOWN = 5
@@ -50,6 +52,8 @@ def find_meant(path: Path) -> Path:
     """
     if not path.exists():
         raise UserError(f"found nothing at {path}, expected a folder or a file; see phenaki inspect --help")
+    if begun := next((part for part in _absolute(path).parts if part.startswith(_UNFINISHED)), ""):
+        raise UserError(f"{path}: found {begun}, a dataset that is not finished: run the same phenaki prepare again")
     if path.is_file():
         return _of_file(path)
     return path if kind_of_folder(path) else _near_folder(path)
@@ -98,7 +102,7 @@ def _absolute(path: Path) -> Path:
 
 def _inside(folder: Path, depth: int) -> Iterator[Path]:
     for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child.name.startswith("."):
+        if not child.is_dir() or child.name.startswith((".", _UNFINISHED)):
             continue
         if kind_of_folder(child):
             yield child

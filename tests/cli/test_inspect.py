@@ -198,6 +198,16 @@ def test_a_dataset_with_damaged_descriptions_is_told(
         assert "1.0.0: dataset_info.json or features.json cannot be read" in capsys.readouterr().err
 
 
+def test_a_dataset_that_is_not_finished_is_none(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unfinished = dataset_folder(tmp_path / "clips" / "incomplete.1.0.0" / "dataset")
+    assert main(["inspect", str(unfinished)]) == 2
+    assert "found incomplete.1.0.0, a dataset that is not finished: run the same phenaki prepare" in (
+        capsys.readouterr().err
+    )
+    finished = dataset_folder(tmp_path / "clips" / "1.0.0")
+    assert inspect(capsys, tmp_path / "clips")["inspected"] == str(finished)
+
+
 def test_a_prepared_dataset_of_which_files_are_gone_is_told(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
