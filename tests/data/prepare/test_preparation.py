@@ -369,7 +369,7 @@ def test_all_may_be_for_tests(tmp_path: pathlib.Path) -> None:
     assert (done.folder / "contact_sheet.png").is_file()
     assert prepare([tmp_path / "videos"], tmp_path / "data", settings, TWO_WORKERS).was_there
     assert count_clips("my_videos_video_text", "test", tmp_path / "data") == 12
-    with pytest.raises(UserError, match="found split 'train', expected one of test of my_videos_video_text"):
+    with pytest.raises(UserError, match="found split 'train', expected one of test, of my_videos_video_text: train on"):
         count_clips("my_videos_video_text", "train", tmp_path / "data")
 
 
