@@ -105,13 +105,13 @@ def restore_position(
             "resume with the settings it was saved with"
         )
     before, wanted = _flat(saved), _flat(settings)
-    told = [name for name in wanted if name in before or not name.endswith(_VERSIONS)]
+    told = [name for name in wanted if name in before or not _is_of_versions(name)]
     if differing := [name for name in told if before.get(name) != wanted[name]]:
         differences = ", ".join(f"{name}={before.get(name)!r}, not {wanted[name]!r}" for name in differing)
         newer = "; of a dataset the newest version is read: move it away until this training is done"
         raise UserError(
             f"found a position in {place} with {differences}: resume with the settings it was saved with"
-            f"{newer if differing[0].endswith(_VERSIONS) else ''}"
+            f"{newer if _is_of_versions(differing[0]) else ''}"
         )
     _checkpoint(iterators).read(str(place / "iterator")).assert_consumed()
     return saved
@@ -126,6 +126,11 @@ def _checkpoint(iterators: Sequence[tf.data.Iterator]) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(
         iterator=first, **{f"iterator_{index}": iterator for index, iterator in enumerate(others, start=1)}
     )
+
+
+def _is_of_versions(name: str) -> bool:
+    """Of one feed, or of one of several."""
+    return name.rpartition(".")[2] == _VERSIONS
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

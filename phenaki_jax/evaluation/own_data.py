@@ -55,6 +55,7 @@ def check_asked(kind: str, task: str, data_dir: str | os.PathLike[str], counts: 
     Raises:
       UserError: the task or its test split is not there, or of a reconstruction several are asked for.
     """
+    # Sizes that no check refuses, as those of the model are not known yet.
     _protocol(kind, task, data_dir, counts, frames=2, size=1, given=int(kind == "prediction"))
 
 
