@@ -22,7 +22,7 @@ from phenaki_jax.data.position import Order, restore_position, save_position
 from phenaki_jax.data.precomputed import PrecomputedFeatureConverter
 from phenaki_jax.data.records import EncodedRecords
 from phenaki_jax.data.seqio_errors import told_features, without_repeated_errors
-from phenaki_jax.data.shares import parts_held, shares_of_process, ways_of
+from phenaki_jax.data.shares import shares_of_process, ways_of
 from phenaki_jax.data.sources import data_dir_of_seqio, provider_of
 from phenaki_jax.data.splits import check_split, fewer_than_shares, smaller_than_a_batch
 from phenaki_jax.data.tensorflow_stack import seqio, tf
@@ -292,11 +292,6 @@ def _versions(provider: seqio.Mixture | seqio.Task) -> str:
     sources = [task.source for task in tasks]
     found = {source.version for source in sources if isinstance(source, EncodedRecords)}
     return ", ".join(sorted(found - {""}))
-
-
-def readers_of(sharding: NamedSharding) -> int:
-    """How many processes read different rows of a batch."""
-    return len(set(parts_held(sharding)[1].values()))
 
 
 def _dataset(

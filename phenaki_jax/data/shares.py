@@ -26,6 +26,11 @@ def parts_held(sharding: NamedSharding) -> tuple[int, dict[int, tuple[int, ...]]
     return ways, {process: tuple(sorted(each)) for process, each in parts.items()}
 
 
+def readers_of(sharding: NamedSharding) -> int:
+    """How many processes read different rows of a batch."""
+    return len(set(parts_held(sharding)[1].values()))
+
+
 def shares_of_process(
     sharding: NamedSharding, mixture: str, batch_size: int, shares: int | None
 ) -> tuple[list[seqio.ShardInfo], bool]:

@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from phenaki_jax.data.alternation import AlternatingFeed
-from phenaki_jax.data.feed import Feed, readers_of
+from phenaki_jax.data.feed import Feed
 from phenaki_jax.data.position import Order, saved_order
+from phenaki_jax.data.shares import readers_of
 from phenaki_jax.errors import UserError, check_at_least, check_types, check_values
 from phenaki_jax.training import state as state_lib
 from phenaki_jax.training.checkpoints import (
