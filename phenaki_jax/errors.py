@@ -1,5 +1,6 @@
 """What ends a command early: the exceptions that become one line and an exit code, and interrupts."""
 
+import _thread
 import contextlib
 import dataclasses
 import difflib
@@ -7,6 +8,7 @@ import errno
 import os
 import signal
 import threading
+import time
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +19,7 @@ INTERRUPTED = 130
 # As sysexits.h has it: another attempt may go well.
 TEMPORARY = 75
 _LONGEST_REASON = 200
+_AGAIN_SECONDS = 0.01
 _PASSING = (errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ENOTCONN, errno.ECONNRESET, errno.EAGAIN)
 # As TensorFlow and tensorstore tell them.
 _SIGNS_OF_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", *map(os.strerror, _PASSING))
@@ -205,22 +208,47 @@ def half_written() -> Iterator[None]:
         _half_written.count -= 1
 
 
-def raise_interrupt(number: int, frame: FrameType | None) -> None:
-    """A handler of signals that raises KeyboardInterrupt, where it is not swallowed.
+class Interrupt(KeyboardInterrupt):
+    """Sends its signal again where it dies while signals are still handled as before: somebody has swallowed it.
 
-    JAX runs Python code whenever garbage is collected, out of which no exception comes; there the signal waits. While a
-    module is imported it ends the process at once, as C extensions do not survive an exception while they are loaded;
-    but where something is `half_written`, it waits until the module is there.
+    JAX does so with any exception that comes while it traces the scores of attention, and Python with those out of what
+    it calls while garbage is collected.
     """
-    is_importing = _is_importing(frame)
-    if is_importing and not _half_written.count:
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+        self._handler = signal.getsignal(number)
+
+    def __del__(self) -> None:
+        _send_again(self._number, self._handler)
+
+
+def raise_interrupt(number: int, frame: FrameType | None) -> None:
+    """A handler of signals that raises KeyboardInterrupt, again and again until the signal has another handler.
+
+    While a module is imported it ends the process at once, as C extensions do not survive an exception while they are
+    loaded; but where something is `half_written`, the signal waits until the module is there.
+    """
+    if not _is_importing(frame):
+        raise Interrupt(number)
+    if not _half_written.count:
         os.write(_told.file, b"phenaki: interrupted\n")
         os._exit(INTERRUPTED)
-    if is_importing or (frame is not None and frame.f_code.co_name == "_xla_gc_callback"):
-        # To the main thread, so that it also wakes it.
-        threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number)).start()
-        return
-    raise KeyboardInterrupt
+    _send_again(number, signal.getsignal(number))
+
+
+def _send_again(number: int, handler: object) -> None:
+    """A little later, if the signal still has this handler then, and to the main thread, so that it also wakes it."""
+
+    def send() -> None:
+        time.sleep(_AGAIN_SECONDS)
+        if signal.getsignal(number) == handler:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    if signal.getsignal(number) == handler:
+        # Not threading.Thread, whose locks the interrupted code may hold.
+        _thread.start_new_thread(send, ())
 
 
 def _is_importing(frame: FrameType | None) -> bool:

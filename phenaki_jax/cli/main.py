@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from phenaki_jax import __version__
-from phenaki_jax.errors import INTERRUPTED, TEMPORARY, Stopped, UserError, may_pass, near, raise_interrupt
+from phenaki_jax.errors import INTERRUPTED, TEMPORARY, Interrupt, Stopped, UserError, may_pass, near, raise_interrupt
 
 COMMANDS = {
     "demo": "dataset, both trainings, export, a story and a report, on one CPU, from nothing",
@@ -88,6 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def _reliable_interrupts() -> Iterator[None]:
     """Signals that nobody else handles or ignores, as shells do Ctrl-C in the background, become KeyboardInterrupt."""
+    tell = sys.unraisablehook
+
+    def tell_others(unraisable: sys.UnraisableHookArgs) -> None:
+        # An interrupt that nobody can raise comes again.
+        if not isinstance(unraisable.exc_value, Interrupt):
+            tell(unraisable)
+
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     with contextlib.ExitStack() as restored:
         if threading.current_thread() is threading.main_thread():
@@ -95,6 +102,8 @@ def _reliable_interrupts() -> Iterator[None]:
                 if signal.getsignal(number) == handler:
                     signal.signal(number, raise_interrupt)
                     restored.callback(signal.signal, number, handler)
+        sys.unraisablehook = tell_others
+        restored.callback(setattr, sys, "unraisablehook", tell)
         yield
 
 

@@ -247,6 +247,31 @@ def test_a_bug_keeps_its_traceback(folder: pathlib.Path, monkeypatch: pytest.Mon
         main(["generate", "--model", str(folder), "--prompt", "a", "--out", "a.gif"])
 
 
+def test_ctrl_c_where_exceptions_are_swallowed_is_heard_a_little_later(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python swallows those out of what it calls while garbage is collected, and prints them."""
+
+    class Garbage:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def drawing(*_: object) -> None:
+        Garbage()
+        time.sleep(100)
+        pytest.fail("nothing was heard of it")
+
+    monkeypatch.setattr(Phenaki, "draw_windows", drawing)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code = main(["generate", "--model", str(folder), "--prompt", "a", "--out", str(tmp_path / "a.gif")])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130
+    assert capsys.readouterr().err == "phenaki: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_ends_a_story_that_is_being_written(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Exit code 130, one line, and neither a video nor what there was of it."""
     command = f"generate --model {folder} --prompt circle --frames 1000000 --out {tmp_path}/a.mp4"
