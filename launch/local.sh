@@ -36,7 +36,9 @@ free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'
 }
 if [[ -n "${DEVICES:-}" ]]; then
-  export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$DEVICES"
+  # Devices that share busy cores may come to where they meet later than the 40 seconds after which XLA ends a process.
+  patience=--xla_cpu_collective_call_terminate_timeout_seconds=600
+  export XLA_FLAGS="${XLA_FLAGS:-} $patience --xla_force_host_platform_device_count=$DEVICES"
 fi
 
 started=()

@@ -48,6 +48,12 @@ def provider_of(
 def _unknown(mixture: str, known: list[str], data_dir: str | os.PathLike[str] | None) -> str:
     there = [] if data_dir is None else prepared_names(data_dir)
     meant = _meant(mixture, [*there, *known, *published_names()])
+    if data_dir is not None and not meant and not os.path.isdir(data_dir):
+        mounted = ", as a bucket is once it is mounted (docs/pods.md)" if "://" in os.fspath(data_dir) else ""
+        return (
+            f"found no folder {os.fspath(data_dir)!r}, expected that of the datasets, {mixture} among them: set "
+            f"DATA_DIR to a folder of this machine{mounted}"
+        )
     own = f"{_some(list(prepared_datasets(data_dir)), 4)} (prepared in {data_dir}), " if data_dir and there else ""
     imported = [name for name in known if not name.startswith(f"{MovingShapes.name}_")]
     others = f"{_some(imported, 3)}, " if imported else ""

@@ -343,6 +343,10 @@ def check_description(
     Raises:
       UserError: names the first settings that differ, with both values.
     """
+    if (kind := found.get("kind")) != wanted.get("kind"):
+        raise UserError(
+            f"the checkpoint in {workdir} is of a {kind}, expected one of a {wanted.get('kind')}: name another workdir"
+        )
     differences = _differences(found, wanted, ignored)
     if differences:
         raise UserError(

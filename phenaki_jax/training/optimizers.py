@@ -66,6 +66,10 @@ class OptimizerConfig:
                 raise UserError(f"found {name} {getattr(self, name)}, expected at least 0 and below 1")
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"found weight_decay {self.weight_decay}, expected a number of at least 0")
+        if self.decay_steps < 1:
+            raise UserError(
+                f"found decay_steps {self.decay_steps}, which run files set to STEPS, expected at least 1: set STEPS"
+            )
         check_at_least(self, 0, "warmup_steps")
         if self.warmup_steps >= self.decay_steps:
             raise UserError(

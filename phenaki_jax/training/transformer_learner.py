@@ -26,7 +26,7 @@ from phenaki_jax.training.learner import Batch, Given, Learned, Settled, check_d
 from phenaki_jax.training.optimizers import OptimizerConfig
 from phenaki_jax.training.rows import Rows, of_segment, rows_of, texts_of
 from phenaki_jax.training.tokenizer_learner import TokenizerLearner
-from phenaki_jax.training.transformer_metrics import TransformerMetrics, outputs_by_kind, summary
+from phenaki_jax.training.transformer_metrics import TransformerMetrics, advice, outputs_by_kind, summary
 from phenaki_jax.transformer.factors import join_codes
 from phenaki_jax.transformer.masking import check_schedule, random_mask
 from phenaki_jax.transformer.model import Logits, MaskedTransformer, Text
@@ -334,9 +334,8 @@ class TransformerLearner:
         return {"gradient_norm": (optax.tree.norm(gradients), jnp.ones(()))}
 
     def advice(self, values: dict[str, float]) -> list[str]:
-        """Nothing is told of a masked transformer yet."""
-        del values
-        return []
+        """What may be wrong with the captions."""
+        return advice(values, self.text_length)
 
     def summary(self, values: dict[str, float], expected: dict[str, float]) -> list[str]:
         """Losses and accuracies by kind of example and by how much is masked, beside what is to be expected."""
@@ -411,6 +410,9 @@ class TransformerLearner:
         )
         outputs["loss"] = (jnp.sum(found.cross_entropy * masked), jnp.sum(masked))
         outputs["null_text_rate"] = (jnp.sum(drop & rows.filled), jnp.sum(rows.filled))
+        if self.model.text is not None and "text_mask" in batch:
+            texts = batch["text_mask"]
+            outputs["full_text_rate"] = (jnp.sum(texts[..., -1]), jnp.sum(texts[..., 0]))
         outputs["padding"] = (jnp.sum(rows.segment_ids == 0), jnp.float32(rows.segment_ids.size))
         if has_critic:
             drawn = jnp.where(masked, codes, rows.tokens)

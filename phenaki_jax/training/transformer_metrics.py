@@ -27,12 +27,15 @@ _MEANS = (
     "critic_loss",
     "critic_accuracy",
     "null_text_rate",
+    "full_text_rate",
     "padding",
     "gradient_norm",
 )
 # What is watched while a masked transformer trains; losses in nats for each masked token.
 TransformerMetrics = metrics.Collection.create(**{name: Ratio.from_output(name) for name in _MEANS})
 
+# Captions that have as many tokens as there is room for are few where none is longer.
+_MANY_FULL_TEXTS = 0.02
 
 _SUMMARY = {
     "": {"all": "", "videos": "_video", "images": "_image", "null text": "_null_text"},
@@ -53,6 +56,17 @@ def summary(values: dict[str, float], expected: dict[str, float]) -> list[str]:
             if shown:
                 lines.append(f"{what}{part}: {', '.join(shown)}")
     return lines
+
+
+def advice(values: dict[str, float], text_length: int) -> list[str]:
+    """What may be wrong, and what mends it; nothing of a training that goes well."""
+    full = values.get("full_text_rate", 0.0)
+    if full < _MANY_FULL_TEXTS:
+        return []
+    return [
+        f"full_text_rate {full:.2g}: this share of captions has {text_length} tokens or more, with their end, and "
+        "longer ones are cut. Begin another workdir with a larger TEXT_LENGTH, or prepare shorter captions"
+    ]
 
 
 def _beside(value: float, expected: float | None) -> str:

@@ -226,7 +226,7 @@ def test_the_newest_version_is_read(tmp_path: pathlib.Path) -> None:
     assert len(read("clips", tmp_path)) == 2
 
 
-def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> None:
+def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     there = (
         rf"expected one of both, clips \(prepared in {data_dir}\), .*moving_shapes_joint, moving_shapes_joint_64 and"
     )
@@ -234,8 +234,22 @@ def test_what_is_not_there_is_refused_with_what_is(data_dir: pathlib.Path) -> No
         provider_of("nowhere", data_dir)
     with pytest.raises(UserError, match=rf"found mixture 'both_vidoe_text': did you mean both_video_text\? {there}"):
         provider_of("both_vidoe_text", data_dir)
-    with pytest.raises(UserError, match=r"expected one of .*moving_shapes.*; nothing is prepared in nowhere; one of"):
-        provider_of("nowhere", "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"expected one of .*moving_shapes.*; nothing is prepared in .*/empty; one of"):
+        provider_of("nowhere", tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "told"),
+    [
+        ("clips", "absent", "found no folder 'absent', expected that of the datasets, clips among them: set DATA_DIR"),
+        ("clips", "gs://bucket/data", "to a folder of this machine, as a bucket is once it is mounted"),
+        ("moving_shapes_jiont", "absent", "did you mean moving_shapes_joint?"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_told_unless_a_name_is_misspelt(name: str, folder: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        provider_of(name, folder)
 
 
 def test_the_refusal_of_a_name_is_short_however_much_there_is(

@@ -195,7 +195,7 @@ def test_the_distance_from_eight_devices_is_scipys_of_all_features(rows: int, wi
 
     The root of a product loses the smallest parts of a steep spectrum, whose deviations end at a millionth.
     """
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-c", EIGHT_DEVICES, json.dumps([rows, width])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -263,7 +263,7 @@ print("equal")
 
 
 def test_eight_devices_hold_what_one_does(t5x_checkpoint: Unpack) -> None:
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-c", EIGHT_DEVICES, str(t5x_checkpoint("t5x_legacy_t5"))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.stdout == "equal\n", done.stderr

@@ -236,7 +236,7 @@ def test_parameters_of_another_model_are_no_beginning(
     tokenizer_workdir: Path,
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(UserError, match=r"the checkpoint in .* has kind = 'tokenizer', not 'transformer'"):
+    with pytest.raises(UserError, match=r"the checkpoint in .* is of a tokenizer, expected one of a transformer: name"):
         small.run(transformer_learner, tmp_path / "run", initial_workdir=str(tokenizer_workdir))
 
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 ENVIRONMENT = {
     **os.environ,
     "NPROC": "64",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_enable_concurrency_optimized_scheduler=false",
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8 "
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
 }
 
 

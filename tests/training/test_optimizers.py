@@ -46,7 +46,11 @@ def test_muon_makes_every_direction_of_a_kernel_move_alike_and_leaves_the_rest_t
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"kind": "sgd"}, "known are adamw and muon"), ({"warmup_steps": 10, "decay_steps": 10}, "must be fewer than")],
+    [
+        ({"kind": "sgd"}, "known are adamw and muon"),
+        ({"warmup_steps": 10, "decay_steps": 10}, "must be fewer than"),
+        ({"decay_steps": -5}, "found decay_steps -5, which run files set to STEPS"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):

@@ -66,6 +66,18 @@ def test_null_text_enters_the_batch_at_its_rate(
     assert abs(rate - transformer_learner.null_text_rate) < 0.09
 
 
+@pytest.mark.parametrize(("rows", "told"), [(0, 0), (2, 1)])
+def test_captions_that_are_cut_are_told(
+    transformer_learner: TransformerLearner, params: dict, batch: dict, rows: int, told: int
+) -> None:
+    mask = batch["text_mask"].at[:, -1].set(False).at[:rows].set(True)
+    full, texts = _outputs(transformer_learner, params, batch | {"text_mask": mask})["full_text_rate"]
+    assert (float(full), float(texts)) == (rows, len(mask))
+    lines = transformer_learner.advice({"full_text_rate": float(full) / float(texts)})
+    assert len(lines) == told
+    assert all(f"captions has {mask.shape[1]} tokens or more" in line for line in lines)
+
+
 def test_the_null_text_is_trained(transformer_learner: TransformerLearner, params: dict, batch: dict) -> None:
     trained = {name: params[name] for name in ("text", "transformer")}
     frozen = {"tokenizer": params["tokenizer"]}
