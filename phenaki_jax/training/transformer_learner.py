@@ -410,9 +410,9 @@ class TransformerLearner:
         )
         outputs["loss"] = (jnp.sum(found.cross_entropy * masked), jnp.sum(masked))
         outputs["null_text_rate"] = (jnp.sum(drop & rows.filled), jnp.sum(rows.filled))
-        if self.model.text is not None and "text_mask" in batch:
-            texts = batch["text_mask"]
-            outputs["full_text_rate"] = (jnp.sum(texts[..., -1]), jnp.sum(texts[..., 0]))
+        if rows.text_segment_ids is not None:
+            there = rows.text_segment_ids.reshape(len(rows.tokens), -1, self.text_length) > 0
+            outputs["full_text_rate"] = (jnp.sum(there[..., -1]), jnp.sum(there[..., 0]))
         outputs["padding"] = (jnp.sum(rows.segment_ids == 0), jnp.float32(rows.segment_ids.size))
         if has_critic:
             drawn = jnp.where(masked, codes, rows.tokens)
