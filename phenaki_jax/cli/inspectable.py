@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phenaki_jax.cli.phenaki_pytorch import SUFFIXES
+from phenaki_jax.data.prepare.metadata import UNFINISHED
 from phenaki_jax.errors import UserError
 
 TENSORS = ".safetensors"
@@ -17,8 +18,6 @@ _EXPECTED = (
     "expected the folder of an exported model, a training, a checkpoint, precomputed data or a version of a dataset; "
     "or a video, a picture, .safetensors or .pt"
 )
-# A dataset's folder, until it is whole.
-_UNFINISHED = "incomplete."
 # As a dataset's name, configuration and version.
 _DEPTH = 3
 _SHOWN = 5
@@ -52,7 +51,7 @@ def find_meant(path: Path) -> Path:
     """
     if not path.exists():
         raise UserError(f"found nothing at {path}, expected a folder or a file; see phenaki inspect --help")
-    if begun := next((part for part in _absolute(path).parts if part.startswith(_UNFINISHED)), ""):
+    if begun := next((part for part in _absolute(path).parts if part.startswith(UNFINISHED)), ""):
         raise UserError(f"{path}: found {begun}, a dataset that is not finished: run the same phenaki prepare again")
     if path.is_file():
         return _of_file(path)
@@ -102,7 +101,7 @@ def _absolute(path: Path) -> Path:
 
 def _inside(folder: Path, depth: int) -> Iterator[Path]:
     for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child.name.startswith((".", _UNFINISHED)):
+        if not child.is_dir() or child.name.startswith((".", UNFINISHED)):
             continue
         if kind_of_folder(child):
             yield child

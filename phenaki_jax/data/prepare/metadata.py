@@ -14,6 +14,8 @@ from phenaki_jax.files import write_text
 
 SETTINGS_FILE = "prepare.json"
 STATISTICS_FILE = "statistics.json"
+# What the name of a dataset's folder begins with until it is whole, as TFDS has it.
+UNFINISHED = "incomplete."
 SPLITS = ("train", "test")
 # What the splits of images are called: they are read beside the others, and have one frame.
 IMAGES = "_images"
@@ -65,7 +67,7 @@ def prepared_datasets(data_dir: str | os.PathLike[str]) -> dict[str, Path]:
     """The folders of the prepared datasets in a folder of TFDS datasets, by name, each of the newest version."""
     found: dict[str, Path] = {}
     for file in sorted(Path(data_dir).glob(f"*/*.*.*/{SETTINGS_FILE}"), key=_version):
-        if not file.parent.name.startswith("incomplete."):
+        if not file.parent.name.startswith(UNFINISHED):
             found[file.parent.parent.name] = file.parent
     return found
 

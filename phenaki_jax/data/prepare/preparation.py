@@ -20,6 +20,7 @@ from phenaki_jax.data.prepare.listing import Changes, changes_since, write_files
 from phenaki_jax.data.prepare.metadata import (
     IMAGES,
     SETTINGS_FILE,
+    UNFINISHED,
     read_inputs,
     read_settings,
     read_statistics,
@@ -80,7 +81,7 @@ def prepare(
     check_name(settings)
     check_inputs(inputs)
     folder = Path(out) / settings.name / settings.version
-    work = folder.with_name(f"incomplete.{settings.version}")
+    work = folder.with_name(UNFINISHED + settings.version)
     missing = [place for place in (folder.parent, *folder.parent.parents) if not place.exists()]
     make_folder(folder.parent)
     refusal = f"another phenaki prepare is at work on {folder.parent}: wait for it, or stop it"
